@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package event is the event model: what the agent knows of one thing that happened, and of the processes it happened to.
 //
 // It stands between event/decode, which makes events from kernel records, and all that follow (enrich, filter, encode,

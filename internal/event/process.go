@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Process is what is known of one image of one thread group. A new exec makes a new Process. All fields but Encoded are

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics holds what the agent counts: the ledger of the event lane, and the table of Prometheus metrics.
 //
 // Every stage of the lane counts into the ledger; the ledger is printed at stop, shown by tetra status, and exported.

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The kernel types that we read, and of those the members that we read: CO-RE finds the offsets on the running kernel
+ * by name. A member that some kernels lack is tested with bpf_core_field_exists before use.
+ *
+ * kernel: 5.17 to 6.18. */
+#ifndef LIB_KERNEL_H
+#define LIB_KERNEL_H
+
+typedef unsigned char __u8;
+typedef short int __s16;
+typedef unsigned short __u16;
+typedef int __s32;
+typedef unsigned int __u32;
+typedef long long int __s64;
+typedef unsigned long long __u64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __s64 s64;
+typedef __u64 u64;
+typedef _Bool bool;
+typedef int pid_t;
+enum { false = 0, true = 1 };
+
+#define NULL ((void *)0)
+
+enum bpf_map_type_used {
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+enum bpf_flag_used {
+	BPF_F_NO_PREALLOC = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
+	BPF_RB_AVAIL_DATA = 0,
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct { int counter; } atomic_t;
+typedef struct { u32 val; } kuid_t;
+typedef struct { u32 val; } kgid_t;
+typedef struct { u64 val; } kernel_cap_t; /* kernel: two words before 6.3; only its address and its 8 bytes are used */
+
+struct qstr { u32 hash; u32 len; const unsigned char *name; };
+struct inode {
+	unsigned short i_mode;
+	kuid_t i_uid;
+	kgid_t i_gid;
+	const unsigned int i_nlink;
+	unsigned long i_ino;
+};
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+struct vfsmount { struct dentry *mnt_root; int mnt_flags; };
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+struct path { struct vfsmount *mnt; struct dentry *dentry; };
+struct file { struct path f_path; struct inode *f_inode; };
+struct fs_struct { struct path root; struct path pwd; };
+
+struct ns_common { unsigned int inum; };
+struct user_namespace { struct ns_common ns; };
+struct pid_namespace { struct ns_common ns; };
+struct uts_namespace { struct ns_common ns; };
+struct ipc_namespace { struct ns_common ns; };
+struct mnt_namespace { struct ns_common ns; };
+struct net { struct ns_common ns; };
+struct time_namespace { struct ns_common ns; };
+struct cgroup_namespace { struct ns_common ns; };
+struct nsproxy {
+	struct uts_namespace *uts_ns;
+	struct ipc_namespace *ipc_ns;
+	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
+	struct net *net_ns;
+	struct time_namespace *time_ns;
+	struct time_namespace *time_ns_for_children;
+	struct cgroup_namespace *cgroup_ns;
+};
+struct upid { int nr; struct pid_namespace *ns; };
+struct pid { unsigned int level; struct upid numbers[1]; };
+
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+	kuid_t euid;
+	kgid_t egid;
+	unsigned int securebits;
+	kernel_cap_t cap_inheritable;
+	kernel_cap_t cap_permitted;
+	struct user_namespace *user_ns;
+};
+
+struct mm_struct {
+	struct file *exe_file;
+	unsigned long arg_start, arg_end, env_start, env_end;
+};
+
+struct kernfs_node { const char *name; };
+struct cgroup_root { int hierarchy_id; };
+struct cgroup { struct kernfs_node *kn; struct cgroup_root *root; };
+struct cgroup_subsys_state { struct cgroup *cgroup; };
+struct css_set {
+	struct cgroup_subsys_state *subsys[16]; /* bound: at least cgrp_subsys + 1 on the running kernel, user space checks */
+	struct cgroup *dfl_cgrp;
+};
+
+struct signal_struct {
+	atomic_t live;
+	unsigned int flags;
+	int group_exit_code;
+};
+struct task_struct {
+	unsigned int flags;
+	int exit_code;
+	pid_t pid;
+	pid_t tgid;
+	u64 start_boottime;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+	const struct cred *cred;
+	char comm[16];
+	struct fs_struct *fs;
+	struct mm_struct *mm;
+	struct nsproxy *nsproxy;
+	struct signal_struct *signal;
+	kuid_t loginuid;
+	struct css_set *cgroups;
+};
+struct linux_binprm {
+	struct file *file;
+	struct cred *cred;
+	const char *filename;
+	const char *interp;
+};
+
+struct seq_file;
+struct bpf_iter_meta { struct seq_file *seq; u64 session_id; u64 seq_num; };
+struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; };
+
+#pragma clang attribute pop
+
+#define PF_KTHREAD 0x00200000        /* kernel: include/linux/sched.h */
+#define SIGNAL_GROUP_EXIT 0x00000004 /* kernel: include/linux/sched/signal.h */
+#define MNT_NOSUID 0x01              /* kernel: include/linux/mount.h */
+#define S_ISUID 04000
+#define S_ISGID 02000
+#define S_IXGRP 00010
+#define SECURE_NOROOT 1
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The one way out of the kernel: the ring, and the account of what went in and what did not. */
+#ifndef LIB_RING_H
+#define LIB_RING_H
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include "../abi/record.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20); /* user space sets it */
+} events SEC(".maps");
+
+/* Global data rather than a map: user space reads and resets it through its mapping, without a system call, and an
+ * increment costs three instructions.
+ * race: rows are shared by all CPUs, hence the atomic adds; processes do not live and die often enough to contend. */
+struct rec_count counts[REC_KINDS] = {};
+
+/* User space writes 1 before it goes to sleep until its timer; whoever finds the ring filling up wakes it once.
+ * A wake-up costs more than the whole exec program, so there is none below that.
+ * race: two CPUs may both see 1 and wake twice; harmless. */
+__u32 reader_sleeps = 0;
+const volatile __u32 wake_bytes = 256 << 10;
+
+/* Sends a record that has been built elsewhere, and counts it. */
+static __always_inline void ring_send(__u32 kind, void *rec, __u64 size, __u64 now)
+{
+	struct rec_count *c = &counts[kind];
+	__u64 flags = BPF_RB_NO_WAKEUP;
+
+	if (reader_sleeps && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > wake_bytes) {
+		reader_sleeps = 0;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
+	__sync_fetch_and_add(&c->seen, 1);
+	if (bpf_ringbuf_output(&events, rec, size, flags)) {
+		__sync_fetch_and_add(&c->lost, 1);
+		/* race: user space may clear lost_first between the test and the store; the loss is then dated a
+		 * little late, and counted all the same */
+		if (!c->lost_first)
+			c->lost_first = now;
+		c->lost_last = now;
+	}
+}
+
+#endif

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bpf holds the kernel half as compiled objects, embedded, so that building needs Go alone.
+//
+// The sources are beside it: hook (entry points), lib (what they share), abi (what both halves agree on).
+//
+// Not here: loading and attaching (sensor), the Go side of the layouts (abi).
+//
+// The objects are made by make generate with clang-19, committed, and proven fresh by make check.
+package bpf
+
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -no-global-types -cflags "-O2 -g -mcpu=v3 -Wall -Werror" Base hook/base.bpf.c
