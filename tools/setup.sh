@@ -1,0 +1,41 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs what `make test` needs beside Go on Debian 12, as root. Does nothing when all of it is there.
+set -eu
+
+# package:program that it brings
+wanted='
+clang-19:clang-19
+clang-format-19:clang-format-19
+debootstrap:debootstrap
+e2fsprogs:mke2fs
+jq:jq
+kmod:depmod
+libcap2-bin:capsh
+bpftool:bpftool
+bsdextrautils:wall
+passwd:passwd
+qemu-system-x86:qemu-system-x86_64
+sudo:sudo
+util-linux:unshare
+xz-utils:xz
+'
+PATH=$PATH:/usr/sbin:/sbin
+missing=
+for w in $wanted; do
+	command -v "${w#*:}" >/dev/null || missing="$missing ${w%%:*}"
+done
+# clang compiles the BPF objects against libbpf's headers.
+[ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "setup: not installed:$missing; run tools/setup.sh as root" >&2
+	exit 1
+fi
+echo "setup: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+install() { apt-get install -q -y --no-install-recommends $missing; }
+# The package lists may be missing or old: fetch them only if installing does not work without.
+install >/dev/null 2>&1 || { apt-get update -q >/dev/null && install >/dev/null; }
