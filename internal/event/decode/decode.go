@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package decode turns the bytes of a kernel record into its parts, without copying them.
+//
+// It stands between event/read, which hands out raw records, and event/enrich, which makes processes and events of them.
+// Layouts come from abi, which is generated from the kernel half. A record that is too short, or whose lengths do not
+// add up, is refused with a reason, never read beyond its end.
+//
+// Not here: what a record means (enrich), text rules such as quoting (enrich).
+//
+// A Record points into the bytes it was made from and is valid as long as they are. Safe for concurrent use.
+package decode
+
+import (
+	"errors"
+	"unsafe"
+
+	"tetragon/internal/abi"
+)
+
+// Why a record is refused. A record from our own kernel half never is; what is counted here is a bug or a foreign ring.
+var (
+	ErrShort   = errors.New("record is shorter than its layout")
+	ErrKind    = errors.New("record is of no known kind")
+	ErrLengths = errors.New("record is shorter than its strings")
+)
+
+// Record is one decoded record. Which part is set follows from Kind: Exec also for abi.KindSnapshot.
+type Record struct {
+	Kind  uint16
+	Flags uint16
+	Pid   uint32
+	Time  uint64 // boot clock, ns
+	Ktime uint64
+	Raw   []byte
+
+	Exec   *abi.Exec
+	Fork   *abi.Fork
+	Exit   *abi.Exit
+	Data   *abi.Data
+	Cgroup []byte // name of the cgroup, of an exec too
+
+	Name, Path, Cwd, Args, Env []byte // of an exec, as abi/record.h describes them
+}
+
+// overlay returns the fixed part of a record. Ring memory is aligned to 8 bytes, and so are copies made with make.
+func overlay[T any](b []byte) *T {
+	var t T
+	if uintptr(len(b)) < unsafe.Sizeof(t) {
+		return nil
+	}
+	return (*T)(unsafe.Pointer(unsafe.SliceData(b)))
+}
+
+// Decode fills r from b. b must be aligned to 8 bytes, and must not change while r is used.
+func Decode(b []byte, r *Record) error {
+	h := overlay[abi.Head](b)
+	if h == nil {
+		return ErrShort
+	}
+	*r = Record{Kind: h.Kind, Flags: h.Flags, Pid: h.Pid, Time: h.Time, Ktime: h.Ktime, Raw: b}
+	switch h.Kind {
+	case abi.KindExec, abi.KindSnapshot:
+		return r.exec(b)
+	case abi.KindFork:
+		if r.Fork = overlay[abi.Fork](b); r.Fork == nil {
+			return ErrShort
+		}
+	case abi.KindExit:
+		if r.Exit = overlay[abi.Exit](b); r.Exit == nil {
+			return ErrShort
+		}
+	case abi.KindCgroup:
+		c := overlay[abi.Cgroup](b)
+		if c == nil {
+			return ErrShort
+		}
+		if int(c.NameLen) > len(c.Name) {
+			return ErrLengths
+		}
+		r.Cgroup = c.Name[:c.NameLen]
+	case abi.KindData:
+		if r.Data = overlay[abi.Data](b); r.Data == nil {
+			return ErrShort
+		}
+		if int(r.Data.Len) > len(r.Data.Data) {
+			return ErrLengths
+		}
+	case abi.KindSnapEnd:
+	default:
+		return ErrKind
+	}
+	return nil
+}
+
+func (r *Record) exec(b []byte) error {
+	e := overlay[abi.Exec](b)
+	if e == nil {
+		return ErrShort
+	}
+	rest := b[abi.ExecSize:]
+	for _, p := range [...]struct {
+		to *[]byte
+		n  uint16
+	}{{&r.Name, e.NameLen}, {&r.Path, e.PathLen}, {&r.Cwd, e.CwdLen}, {&r.Args, e.ArgsLen}, {&r.Env, e.EnvLen}, {&r.Cgroup, e.CgroupLen}} {
+		if int(p.n) > len(rest) {
+			return ErrLengths
+		}
+		*p.to, rest = rest[:p.n:p.n], rest[p.n:]
+	}
+	r.Exec = e
+	return nil
+}
+
+// AppendPath writes the path whose components lie in c from the leaf to the root, each after its length byte, as the
+// kernel half sends them. No components are "/". A length that overruns c ends the path there.
+func AppendPath(b, c []byte) []byte {
+	var at [2048]uint16 // a path of PATH_MAX has no more components
+	n := 0
+	for i := 0; i < len(c) && n < len(at); n++ {
+		l := int(c[i])
+		if i+1+l > len(c) {
+			break
+		}
+		at[n] = uint16(i)
+		i += 1 + l
+	}
+	if n == 0 {
+		return append(b, '/')
+	}
+	for n--; n >= 0; n-- {
+		i := int(at[n])
+		b = append(b, '/')
+		b = append(b, c[i+1:i+1+int(c[i])]...)
+	}
+	return b
+}

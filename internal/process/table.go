@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package process is the table of processes: an exact mirror of those that live, and of the dead those that somebody
+// still refers to.
+//
+// event/enrich feeds it, in the order in which things happened, and looks up processes and parents in it.
+//
+// Not here: making a process out of a record (enrich), how it is written (encode).
+//
+// Memory is bounded: living processes by the kernel's own limit, dead ones by Options.Dead. An entry stays while it
+// lives or a child of it is in the table, and a short while longer for stragglers; the oldest dead go first.
+// Not safe for concurrent use: the event lane owns it.
+package process
+
+import "tetragon/internal/event"
+
+// Options of a table.
+type Options struct {
+	Dead int // at most so many dead processes are kept; 65536 when 0
+	Tail int // dead processes that nobody refers to are kept until so many more have died; 256 when 0
+}
+
+// Entry is a process in the table.
+type Entry struct {
+	event.Process
+	Start uint64 // start_boottime of the thread group, ns: tells two users of one pid apart; 0 unknown
+
+	refs    int32 // children in the table
+	dead    bool
+	removed bool
+	mark    uint64 // the last full snapshot that saw it
+}
+
+// Alive says whether the process is the present image of a living thread group.
+func (e *Entry) Alive() bool { return !e.dead }
+
+// Stats count what happened to the table.
+type Stats struct {
+	Live, Dead int
+	Evicted    uint64 // dead entries removed, for whatever reason
+	EarlyLost  uint64 // of these, entries that a child still referred to
+	Misses     uint64 // look-ups that found nothing
+}
+
+// Table is the process table.
+type Table struct {
+	opts  Options
+	byKey map[event.Key]*Entry
+	live  map[uint32]*Entry
+	nDead int
+	// Dead entries in the order of their death: those that nobody referred to then, and those that a child did. An
+	// entry of the latter may have been removed since.
+	tail, elders []*Entry
+	stats        Stats
+}
+
+// New returns an empty table.
+func New(o Options) *Table {
+	if o.Dead == 0 {
+		o.Dead = 65536
+	}
+	if o.Tail == 0 {
+		o.Tail = 256
+	}
+	return &Table{opts: o, byKey: make(map[event.Key]*Entry, 1024), live: make(map[uint32]*Entry, 1024)}
+}
+
+// Get returns the process with this key, dead or alive, or nil.
+func (t *Table) Get(k event.Key) *Entry {
+	e := t.byKey[k]
+	if e == nil {
+		t.stats.Misses++
+	}
+	return e
+}
+
+// Live returns the present image of pid, or nil.
+func (t *Table) Live(pid uint32) *Entry { return t.live[pid] }
+
+// Add puts in a living process. If pid has an entry already, that one is dead from now on: it was replaced by an exec,
+// or its end was lost.
+func (t *Table) Add(e *Entry) {
+	old := t.live[e.Key.Pid]
+	t.live[e.Key.Pid] = e
+	t.byKey[e.Key] = e
+	if p := t.byKey[e.Parent]; p != nil && p != e {
+		p.refs++
+	}
+	if old != nil && old != e {
+		t.bury(old)
+	}
+}
+
+// Exit marks a process as dead.
+func (t *Table) Exit(e *Entry) {
+	if e.dead {
+		return
+	}
+	if t.live[e.Key.Pid] == e {
+		delete(t.live, e.Key.Pid)
+	}
+	t.bury(e)
+}
+
+func (t *Table) bury(e *Entry) {
+	e.dead = true
+	t.nDead++
+	if e.refs == 0 {
+		// Nobody will ask for it but a straggler; its encoded form is the larger part of it.
+		e.Encoded.Reset()
+		t.tail = append(t.tail, e)
+		if len(t.tail) > t.opts.Tail {
+			old := t.tail[0]
+			t.tail[0] = nil
+			t.tail = t.tail[1:]
+			if old.refs == 0 { // else a late child refers to it: it goes with that
+				t.remove(old)
+			}
+		}
+	} else {
+		t.elders = append(t.elders, e)
+	}
+	for t.nDead > t.opts.Dead && len(t.elders) > 0 {
+		old := t.elders[0]
+		t.elders[0] = nil
+		t.elders = t.elders[1:]
+		if !old.removed {
+			t.stats.EarlyLost++
+			t.remove(old)
+		}
+	}
+	// Most elders are removed when their last child is; what is left of them in the queue is dropped here, at a cost
+	// that the burials since the last time have paid for.
+	if len(t.elders) > 2*t.nDead+1024 {
+		kept := t.elders[:0]
+		for _, e := range t.elders {
+			if !e.removed {
+				kept = append(kept, e)
+			}
+		}
+		clear(t.elders[len(kept):])
+		t.elders = kept
+	}
+}
+
+// remove takes a dead entry out, and with it the ancestors that only it held.
+func (t *Table) remove(e *Entry) {
+	for !e.removed {
+		e.removed = true
+		delete(t.byKey, e.Key)
+		t.nDead--
+		t.stats.Evicted++
+		p := t.byKey[e.Parent]
+		if p == nil || p == e {
+			return
+		}
+		p.refs--
+		if !p.dead || p.refs > 0 {
+			return
+		}
+		e = p
+	}
+}
+
+// Mark notes that a full snapshot saw e.
+func (t *Table) Mark(e *Entry, snapshot uint64) { e.mark = snapshot }
+
+// Unmarked calls f for each living process that the given snapshot did not see and that began before it did, by the
+// boot clock: their ends were lost.
+func (t *Table) Unmarked(snapshot, began uint64, f func(*Entry)) {
+	for _, e := range t.live {
+		if e.mark != snapshot && e.Key.Ktime < began && e.Key != event.KernelKey {
+			f(e)
+		}
+	}
+}
+
+// Each calls f for every entry, in no order.
+func (t *Table) Each(f func(*Entry)) {
+	for _, e := range t.byKey {
+		f(e)
+	}
+}
+
+// Stats returns the counts.
+func (t *Table) Stats() Stats {
+	s := t.stats
+	s.Live, s.Dead = len(t.live), t.nDead
+	return s
+}
