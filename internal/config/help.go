@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// writeHelp writes the text of --help, from the table.
+func writeHelp(out io.Writer, rows []row) error {
+	w := bufio.NewWriter(out)
+	fmt.Fprint(w, `Observes processes through BPF and tells what they do, as JSON lines, readable lines, and over gRPC.
+
+Usage:
+  tetragon [flags]
+
+Each flag is also a key in configuration files and, in capitals with "_" for "-" and TETRAGON_ in front, an environment
+variable. The first of these that sets a key wins: flags, environment, the directory named by config-dir,
+/etc/tetragon/tetragon.conf.d/ (one file for each key), /etc/tetragon/tetragon.yaml, ./tetragon.yaml,
+/usr/local/lib/tetragon/tetragon.conf.d/, /usr/lib/tetragon/tetragon.conf.d/.
+`)
+	for i := range rows {
+		r := &rows[i]
+		if r.group != "" {
+			fmt.Fprintf(w, "\n%s:\n", r.group)
+		}
+		if !r.hidden {
+			writeFlag(w, r)
+		}
+	}
+	fmt.Fprintf(w, "\nOthers:\n")
+	fmt.Fprintf(w, "  -h, --%-40s this text\n", helpFlag)
+	fmt.Fprintf(w, "      --%-40s print every key with its value and where it comes from, and exit\n", printFlag)
+	return w.Flush()
+}
+
+func writeFlag(w io.Writer, r *row) {
+	f := r.field(new(Config))
+	left := "      --" + r.key
+	if r.short != "" {
+		left = "  -" + r.short + ", --" + r.key
+	}
+	if t := typeName(f); t != "" {
+		left += " " + t
+	}
+	help := r.help
+	if len(r.oneOf) > 0 {
+		var words []string
+		for _, o := range r.oneOf {
+			if o != "" {
+				words = append(words, o)
+			}
+		}
+		help += " (" + strings.Join(words, ", ") + ")"
+	}
+	if r.def != "" && r.def != "false" {
+		help += fmt.Sprintf(" (default %s)", r.def)
+	}
+	switch r.status {
+	case accepted:
+		help += " [no effect: " + r.why + "]"
+	case later:
+		help += " [not yet supported]"
+	}
+	fmt.Fprintf(w, "%-48s %s\n", left, help)
+}
+
+// writeConfig writes the effective configuration as YAML that Load can read again, the source of each value behind it.
+func writeConfig(out io.Writer, c *Config) error {
+	w := bufio.NewWriter(out)
+	for _, warning := range c.Warnings {
+		fmt.Fprintf(w, "# warning: %s\n", strconv.Quote(warning))
+	}
+	for _, s := range c.Settings() {
+		text := s.Text
+		if list, ok := s.Value.([]string); ok && len(list) > 0 {
+			quoted := make([]string, len(list)) // the list itself belongs to c
+			for i := range list {
+				quoted[i] = strconv.Quote(list[i])
+			}
+			text = "[" + strings.Join(quoted, ", ") + "]"
+		} else if _, ok := s.Value.(string); ok || text == "" {
+			text = strconv.Quote(text)
+		}
+		fmt.Fprintf(w, "%s: %s  # %s\n", s.Key, text, s.Source)
+	}
+	return w.Flush()
+}
