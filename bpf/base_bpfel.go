@@ -39,6 +39,7 @@ const (
 	BaseVarCgrpSubsys    = "cgrp_subsys"
 	BaseVarCounts        = "counts"
 	BaseVarHasPrepare    = "has_prepare"
+	BaseVarLostFirst     = "lost_first"
 	BaseVarReaderSleeps  = "reader_sleeps"
 	BaseVarSnapshotAll   = "snapshot_all"
 	BaseVarWakeBytes     = "wake_bytes"
@@ -124,6 +125,7 @@ type BaseVariableSpecs struct {
 	CgrpSubsys    *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
 	Counts        *ebpf.VariableSpec `ebpf:"counts"`
 	HasPrepare    *ebpf.VariableSpec `ebpf:"has_prepare"`
+	LostFirst     *ebpf.VariableSpec `ebpf:"lost_first"`
 	ReaderSleeps  *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 	SnapshotAll   *ebpf.VariableSpec `ebpf:"snapshot_all"`
 	WakeBytes     *ebpf.VariableSpec `ebpf:"wake_bytes"`
@@ -183,6 +185,7 @@ type BaseVariables struct {
 	CgrpSubsys    *ebpf.Variable `ebpf:"cgrp_subsys"`
 	Counts        *ebpf.Variable `ebpf:"counts"`
 	HasPrepare    *ebpf.Variable `ebpf:"has_prepare"`
+	LostFirst     *ebpf.Variable `ebpf:"lost_first"`
 	ReaderSleeps  *ebpf.Variable `ebpf:"reader_sleeps"`
 	SnapshotAll   *ebpf.Variable `ebpf:"snapshot_all"`
 	WakeBytes     *ebpf.Variable `ebpf:"wake_bytes"`

@@ -126,12 +126,11 @@ struct rec_exec {
 	__u16 cgroup_len;
 };
 
-/* One row for each kind of record. A loss is dated so that the export can say when it was. */
+/* One row for each kind of record. */
 struct rec_count {
 	__u64 seen;       /* records that were to be sent */
 	__u64 lost;       /* of these, those that the ring had no room for */
-	__u64 lost_first; /* boot clock; 0 once user space has read it */
-	__u64 lost_last;
+	__u64 lost_last;  /* boot clock */
 };
 
 #endif

@@ -16,19 +16,15 @@ struct pieces {
 static long piece_send(__u32 i, struct pieces *p)
 {
 	__u64 off = (__u64)i * REC_DATA_SIZE;
-	struct rec_count *c = &counts[REC_DATA];
 	struct rec_data *d;
 	__u64 n;
 
 	if (off >= p->total)
 		return 1;
-	__sync_fetch_and_add(&c->seen, 1);
+	__sync_fetch_and_add(&counts[REC_DATA].seen, 1);
 	d = bpf_ringbuf_reserve(&events, sizeof(*d), 0);
 	if (!d) {
-		__sync_fetch_and_add(&c->lost, 1);
-		if (!c->lost_first)
-			c->lost_first = p->now;
-		c->lost_last = p->now;
+		ring_lost(REC_DATA, p->now);
 		return 0;
 	}
 	n = p->total - off;

@@ -16,6 +16,8 @@ struct {
  * increment costs three instructions.
  * race: rows are shared by all CPUs, hence the atomic adds; processes do not live and die often enough to contend. */
 struct rec_count counts[REC_KINDS] = {};
+/* Boot clock of the first loss since user space wrote 0 here; with counts.lost_last it dates a loss in the export. */
+__u64 lost_first[REC_KINDS] = {};
 
 /* User space writes 1 before it goes to sleep until its timer; whoever finds the ring filling up wakes it once.
  * A wake-up costs more than the whole exec program, so there is none below that.
@@ -23,24 +25,28 @@ struct rec_count counts[REC_KINDS] = {};
 __u32 reader_sleeps = 0;
 const volatile __u32 wake_bytes = 256 << 10;
 
+static __always_inline void ring_lost(__u32 kind, __u64 now)
+{
+	__sync_fetch_and_add(&counts[kind].lost, 1);
+	/* race: user space may clear lost_first between the test and the store: the loss is then dated a little late, and
+	 * counted all the same */
+	if (!lost_first[kind])
+		lost_first[kind] = now;
+	counts[kind].lost_last = now;
+}
+
 /* Sends a record that has been built elsewhere, and counts it. */
 static __always_inline void ring_send(__u32 kind, void *rec, __u64 size, __u64 now)
 {
-	struct rec_count *c = &counts[kind];
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
 	if (reader_sleeps && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > wake_bytes) {
 		reader_sleeps = 0;
 		flags = BPF_RB_FORCE_WAKEUP;
 	}
-	__sync_fetch_and_add(&c->seen, 1);
+	__sync_fetch_and_add(&counts[kind].seen, 1);
 	if (bpf_ringbuf_output(&events, rec, size, flags)) {
-		__sync_fetch_and_add(&c->lost, 1);
-		/* race: user space may clear lost_first between the test and the store; the loss is then dated a
-		 * little late, and counted all the same */
-		if (!c->lost_first)
-			c->lost_first = now;
-		c->lost_last = now;
+		ring_lost(kind, now);
 	}
 }
 

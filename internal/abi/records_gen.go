@@ -21,19 +21,17 @@ const (
 
 // Count is struct rec_count.
 type Count struct {
-	Seen      uint64
-	Lost      uint64
-	LostFirst uint64
-	LostLast  uint64
+	Seen     uint64
+	Lost     uint64
+	LostLast uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	CountSize         = 32
-	offCountSeen      = 0
-	offCountLost      = 8
-	offCountLostFirst = 16
-	offCountLostLast  = 24
+	CountSize        = 24
+	offCountSeen     = 0
+	offCountLost     = 8
+	offCountLostLast = 16
 )
 
 // Data is struct rec_data.
@@ -238,7 +236,6 @@ var layout = []struct {
 	{"Count", unsafe.Sizeof(Count{}), CountSize},
 	{"Count.Seen", unsafe.Offsetof(Count{}.Seen), offCountSeen},
 	{"Count.Lost", unsafe.Offsetof(Count{}.Lost), offCountLost},
-	{"Count.LostFirst", unsafe.Offsetof(Count{}.LostFirst), offCountLostFirst},
 	{"Count.LostLast", unsafe.Offsetof(Count{}.LostLast), offCountLostLast},
 	{"Data", unsafe.Sizeof(Data{}), DataSize},
 	{"Data.H", unsafe.Offsetof(Data{}.H), offDataH},

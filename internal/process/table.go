@@ -23,7 +23,8 @@ type Options struct {
 // Entry is a process in the table.
 type Entry struct {
 	event.Process
-	Start uint64 // start_boottime of the thread group, ns: tells two users of one pid apart; 0 unknown
+	Start   uint64 // start_boottime of the thread group, ns: tells two users of one pid apart; 0 unknown
+	Kthread bool   // a kernel thread
 
 	refs    int32 // children in the table
 	dead    bool

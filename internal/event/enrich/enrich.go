@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package enrich makes events of records: it keeps the process table in step with them and joins each event with its
+// process, parent and ancestors.
+//
+// It takes decoded records from event/decode, in the order of the ring, and hands events to the sinks. Until the start-up
+// snapshot is complete it holds everything back, then tells the processes that lived before, parents first, and after
+// them what happened meanwhile; from then on nothing waits.
+//
+// Not here: byte layouts (decode), how an event is written (encode), what is let through (filter).
+//
+// Every record makes at most one event; a record that makes none is counted under the reason why. A process whose record
+// was lost is taken from a later full snapshot of the kernel's own state, under the key that the kernel gave it.
+// Not safe for concurrent use: one goroutine calls everything here.
+package enrich
+
+import (
+	"bytes"
+	"path"
+	"slices"
+
+	"tetragon/internal/abi"
+	"tetragon/internal/event"
+	"tetragon/internal/event/decode"
+	"tetragon/internal/metrics"
+	"tetragon/internal/process"
+)
+
+// Options of an Enricher.
+type Options struct {
+	Table  *process.Table
+	Ledger *metrics.Ledger
+
+	RealPath  bool     // say the real path of a binary where it differs
+	Env       bool     // keep the environment
+	EnvNames  []string // only these variables; all when empty
+	Ancestors bool
+	Passwd    string // passwd file for login names; none when empty
+
+	// RedactArgs and RedactEnv, if set, take secrets out before anything is stored. The first argument is the binary.
+	RedactArgs, RedactEnv func(binary, text string) string
+	// HostNs, if set, is told the namespaces of pid 1 before the first event is made.
+	HostNs func(event.Namespaces)
+}
+
+// The reasons why a record makes no event.
+const (
+	absorbed   = iota // it only changed the table
+	duplicate         // a snapshot of a process that is known
+	ownerGone         // it concerns a process that is not known any more
+	numReasons = iota
+)
+
+// Enricher makes events of records.
+type Enricher struct {
+	opts   Options
+	tab    *process.Table
+	stage  *metrics.Stage
+	names  map[string]bool
+	passwd *passwd
+
+	offset int64 // wall clock = boot clock + offset
+	hostNs event.Namespaces
+
+	starting bool             // the first snapshot is not complete
+	found    []*process.Entry // processes of the first snapshot
+	held     [][]byte         // other records that came meanwhile
+
+	snapshots uint64 // full snapshots seen so far
+	began     uint64 // boot-clock time of the first record of the present one; 0 outside one
+
+	pieces pieces
+	events []event.Event
+	buf    []byte
+	cwd    []byte
+}
+
+// New returns an Enricher that waits for the first snapshot.
+func New(o Options) *Enricher {
+	e := &Enricher{opts: o, tab: o.Table, starting: true}
+	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone")
+	if len(o.EnvNames) > 0 {
+		e.names = make(map[string]bool)
+		for _, n := range o.EnvNames {
+			e.names[n] = true
+		}
+	}
+	if o.Passwd != "" {
+		e.passwd = &passwd{path: o.Passwd}
+	}
+	return e
+}
+
+// Begin starts a batch. offset is what the wall clock is ahead of the boot clock now, ns.
+func (e *Enricher) Begin(offset int64) {
+	e.offset = offset
+	clear(e.events)
+	e.events = e.events[:0]
+}
+
+// Events returns the events of the batch; they are valid until the next Begin.
+func (e *Enricher) Events() []event.Event { return e.events }
+
+// Started says whether the first snapshot is complete.
+func (e *Enricher) Started() bool { return !e.starting }
+
+// Record takes in one record, which is not kept beyond the call.
+func (e *Enricher) Record(r *decode.Record) {
+	e.stage.Seen(1)
+	if e.starting {
+		switch r.Kind {
+		case abi.KindSnapshot:
+			e.found = append(e.found, e.fromSnapshot(r))
+			return
+		case abi.KindSnapEnd:
+			e.start()
+			return
+		}
+		// The copy starts at an address that decode accepts: the allocator aligns what is a multiple of 8 long to 8.
+		c := make([]byte, (len(r.Raw)+7)&^7)
+		e.held = append(e.held, c[:copy(c, r.Raw)])
+		return
+	}
+	e.record(r)
+}
+
+// start ends the starting phase.
+func (e *Enricher) start() {
+	e.starting = false
+	e.kernel()
+	for _, p := range e.found {
+		if p.Key.Pid == 1 {
+			e.hostNs = p.Ns
+			if e.opts.HostNs != nil {
+				e.opts.HostNs(p.Ns)
+			}
+		}
+	}
+	for _, p := range parentsFirst(e.found) {
+		e.setUser(p)
+		e.insert(p)
+	}
+	e.found = nil
+	e.drop(absorbed) // the end mark
+	var r decode.Record
+	for _, raw := range e.held {
+		if decode.Decode(raw, &r) == nil { // it has been decoded once already
+			e.record(&r)
+		}
+	}
+	e.held = nil
+}
+
+// kernel puts in the pseudo process that is the parent of pids 1 and 2, and tells of it.
+func (e *Enricher) kernel() {
+	k := &process.Entry{Process: event.Process{
+		Key: event.KernelKey, Parent: event.KernelKey, StartTime: e.wall(1), AUID: unset,
+		Flags: event.FlagProcFS, Binary: "<kernel>",
+	}}
+	e.tab.Add(k)
+	e.stage.Seen(1)
+	e.emit(event.Event{Kind: event.KindExec, Time: k.StartTime, Process: &k.Process, Parent: &k.Process})
+}
+
+const unset = 4294967295 // an id that is not set
+
+// parentsFirst orders processes so that each comes after its parent, and otherwise by start.
+func parentsFirst(ps []*process.Entry) []*process.Entry {
+	slices.SortStableFunc(ps, func(a, b *process.Entry) int {
+		switch {
+		case a.Start != b.Start && a.Start < b.Start:
+			return -1
+		case a.Start != b.Start:
+			return 1
+		}
+		return int(int64(a.Key.Pid) - int64(b.Key.Pid))
+	})
+	// A parent may be younger: whoever is orphaned is given to pid 1 or to a subreaper.
+	byPid := make(map[uint32]*process.Entry, len(ps))
+	for _, p := range ps {
+		byPid[p.Key.Pid] = p
+	}
+	out := make([]*process.Entry, 0, len(ps))
+	done := make(map[*process.Entry]bool, len(ps))
+	for _, p := range ps {
+		var chain []*process.Entry
+		for q := p; q != nil && !done[q]; q = byPid[q.Parent.Pid] {
+			done[q] = true
+			chain = append(chain, q)
+		}
+		for i := len(chain) - 1; i >= 0; i-- {
+			out = append(out, chain[i])
+		}
+	}
+	return out
+}
+
+// insert puts in a process from a snapshot and tells of it, unless it is a kernel thread or never did an exec that was
+// to be told.
+func (e *Enricher) insert(p *process.Entry) {
+	if p.Parent.Ktime == 0 {
+		if pp := e.tab.Live(p.Parent.Pid); pp != nil {
+			p.Parent = pp.Key
+			p.InInitTree = p.InInitTree || pp.InInitTree
+			if p.InInitTree {
+				p.Flags |= event.FlagInInitTree
+			}
+		}
+	}
+	e.tab.Add(p)
+	if p.Kthread {
+		e.drop(absorbed)
+		return
+	}
+	e.told(event.KindExec, p.StartTime, p)
+}
+
+func (e *Enricher) record(r *decode.Record) {
+	switch r.Kind {
+	case abi.KindExec:
+		e.exec(r)
+	case abi.KindFork:
+		e.fork(r)
+	case abi.KindExit:
+		e.exit(r)
+	case abi.KindData:
+		e.pieces.add(event.Key{Pid: r.Pid, Ktime: r.Ktime}, r.Data)
+		e.drop(absorbed)
+	case abi.KindCgroup:
+		e.cgroup(r)
+	case abi.KindSnapshot:
+		e.recover(r)
+	case abi.KindSnapEnd:
+		e.recovered()
+		e.drop(absorbed)
+	}
+}
+
+func (e *Enricher) drop(reason int) { e.stage.Drop(reason, 1) }
+
+func (e *Enricher) wall(boot uint64) int64 { return int64(boot) + e.offset }
+
+// told makes an event of a process and its relatives.
+func (e *Enricher) told(kind event.Kind, at int64, p *process.Entry) {
+	ev := event.Event{Kind: kind, Time: at, Tid: p.Key.Pid, Process: &p.Process}
+	if pp := e.tab.Get(p.Parent); pp != nil {
+		ev.Parent = &pp.Process
+		if e.opts.Ancestors {
+			ev.Ancestors = e.ancestors(pp)
+		}
+	}
+	e.emit(ev)
+}
+
+func (e *Enricher) emit(ev event.Event) {
+	e.stage.Deliver(1)
+	e.events = append(e.events, ev)
+}
+
+// ancestors lists them from the grandparent up to pid 1 or 2. A chain longer than that of any real machine ends: two
+// entries cannot refer to each other, but a bug must not hang the lane.
+func (e *Enricher) ancestors(p *process.Entry) []*event.Process {
+	var out []*event.Process
+	for i := 0; i < 1024 && p.Key.Pid > 2; i++ {
+		p = e.tab.Get(p.Parent)
+		if p == nil || p.Key.Pid == 0 {
+			break
+		}
+		out = append(out, &p.Process)
+	}
+	return out
+}
+
+func (e *Enricher) exec(r *decode.Record) {
+	x := r.Exec
+	p := &process.Entry{Start: x.Start}
+	p.Key = event.Key{Pid: r.Pid, Ktime: r.Ktime}
+	p.Parent = event.Key{Pid: x.ParentPid, Ktime: x.ParentKtime}
+	p.Flags = event.FlagExecve
+	clone := r.Flags&abi.FlagClone != 0
+	prev := e.tab.Live(r.Pid)
+	if prev != nil && prev.Start != 0 && x.Start != 0 && prev.Start != x.Start {
+		prev = nil // another user of the pid, whose end was lost
+	}
+	if r.Flags&abi.FlagNew != 0 {
+		// The kernel half had no state: a thread that took its leader's place, on a kernel that does not let us see
+		// it coming. We know what it was.
+		switch {
+		case prev != nil && prev.Flags&event.FlagExecve != 0 && prev.Refcnt == 1:
+			p.Parent, clone = prev.Parent, true
+		case prev != nil:
+			p.Parent = prev.Key
+		default:
+			if pp := e.tab.Live(x.ParentPid); pp != nil && (pp.Start == x.ParentStart || pp.Start == 0) {
+				p.Parent = pp.Key
+			} else if x.ParentPid == 0 {
+				p.Parent = event.KernelKey
+			}
+		}
+	} else if x.ParentKtime == 0 {
+		if x.ParentPid == 0 {
+			p.Parent = event.KernelKey
+		} else if prev != nil && clone { // the kernel half met the child before it met the parent
+			p.Parent = prev.Parent
+		}
+	}
+	if clone {
+		p.Flags |= event.FlagClone
+	}
+	p.InInitTree = r.Flags&abi.FlagInTree != 0 || (prev != nil && prev.InInitTree)
+	e.fill(p, r)
+	p.StartTime = e.wall(r.Ktime)
+	e.tab.Add(p)
+	e.told(event.KindExec, p.StartTime, p)
+}
+
+// fill sets what an exec and a snapshot have in common.
+func (e *Enricher) fill(p *process.Entry, r *decode.Record) {
+	x := r.Exec
+	p.UID, p.AUID, p.NsPid = x.Ids[4], x.Auid, x.Nspid
+	p.Creds = event.Creds{
+		UID: x.Ids[0], GID: x.Ids[1], SUID: x.Ids[2], SGID: x.Ids[3], EUID: x.Ids[4], EGID: x.Ids[5], FSUID: x.Ids[6], FSGID: x.Ids[7],
+		SecureBits: x.Securebits, Inheritable: x.Caps[0], Permitted: x.Caps[1], Effective: x.Caps[2],
+	}
+	p.Ns = event.Namespaces{
+		UTS: x.Ns[abi.NsUts], IPC: x.Ns[abi.NsIpc], Mnt: x.Ns[abi.NsMnt], Pid: x.Ns[abi.NsPid], PidForChildren: x.Ns[abi.NsPidChildren],
+		Net: x.Ns[abi.NsNet], Time: x.Ns[abi.NsTime], TimeForChildren: x.Ns[abi.NsTimeChildren], Cgroup: x.Ns[abi.NsCgroup], User: x.Ns[abi.NsUser],
+	}
+	p.Binprm.Setuid, p.Binprm.Setgid = x.Priv&abi.PrivSetuid != 0, x.Priv&abi.PrivSetgid != 0
+	for _, c := range [...]struct {
+		bit  uint32
+		says event.PrivilegeChange
+	}{{abi.PrivRaisedFilecap, event.RaisedFileCap}, {abi.PrivRaisedSetuid, event.RaisedSetuid}, {abi.PrivRaisedSetgid, event.RaisedSetgid}} {
+		if x.Priv&c.bit != 0 {
+			p.Binprm.PrivilegesChanged |= c.says
+		}
+	}
+	if x.Inode != 0 && x.Nlink == 0 {
+		p.Binprm.Unlinked, p.Binprm.Inode, p.Binprm.Links = true, x.Inode, 0
+	}
+
+	for _, f := range [...]struct {
+		bit  uint16
+		says event.Flags
+	}{
+		{abi.FlagRootCwd, event.FlagRootCwd}, {abi.FlagCutCwd, event.FlagUnresolvedCwd}, {abi.FlagBadName, event.FlagErrorFilename},
+		{abi.FlagBadArgs, event.FlagErrorArgs}, {abi.FlagBadCwd, event.FlagErrorCwd}, {abi.FlagBadEnv, event.FlagErrorEnvs},
+		{abi.FlagBadCgroup, event.FlagErrorCgroup},
+	} {
+		if r.Flags&f.bit != 0 {
+			p.Flags |= f.says
+		}
+	}
+	if p.InInitTree {
+		p.Flags |= event.FlagInInitTree
+	}
+
+	args, env := r.Args, r.Env
+	var l *long
+	if int(x.ArgsTotal) > len(r.Args) || int(x.EnvTotal) > len(r.Env) {
+		l = e.pieces.take(p.Key)
+	}
+	if int(x.ArgsTotal) > len(r.Args) {
+		if l != nil && len(l.args) > 0 {
+			args = l.args
+			p.Flags |= event.FlagDataArgs
+		}
+		if len(args) < int(x.ArgsTotal) {
+			p.Flags |= event.FlagTruncArgs
+		}
+	}
+	if e.opts.Env && l != nil && len(l.env) > 0 {
+		env = l.env
+	}
+
+	// All of a process's text is one string: one allocation, and the fields are parts of it.
+	e.cwd = e.cwd[:0]
+	if r.Flags&abi.FlagBadCwd == 0 {
+		e.cwd = decode.AppendPath(e.cwd, r.Cwd)
+	}
+	b := appendBinary(e.buf[:0], r, e.cwd)
+	nBinary := len(b)
+	nReal := nBinary
+	if e.opts.RealPath && len(r.Path) > 0 && r.Kind == abi.KindExec && r.Flags&abi.FlagScript == 0 {
+		b = decode.AppendPath(b, r.Path)
+		nReal = len(b)
+		if bytes.Equal(b[nBinary:], b[:nBinary]) || x.Nlink == 0 {
+			b, nReal = b[:nBinary], nBinary
+		}
+	}
+	b = append(b, e.cwd...)
+	nCwd := len(b)
+	id := containerID(r.Cgroup)
+	b = append(b, id...)
+	nID := len(b)
+	b = appendArgs(b, args)
+	e.buf = b
+	text := string(b)
+	p.Binary, p.Binprm.Path, p.Cwd, p.Docker, p.Arguments = text[:nBinary], text[nBinary:nReal], text[nReal:nCwd], text[nCwd:nID], text[nID:]
+	if len(r.Name) >= 255 {
+		p.Flags |= event.FlagDataFilename
+	}
+	if e.opts.RedactArgs != nil {
+		p.Arguments = e.opts.RedactArgs(p.Binary, p.Arguments)
+	}
+	if e.opts.Env && len(env) > 0 {
+		var redact func(string) string
+		if e.opts.RedactEnv != nil {
+			redact = func(s string) string { return e.opts.RedactEnv(p.Binary, s) }
+		}
+		p.Env = environment(env, e.names, redact)
+	}
+	e.setUser(p)
+	if p.Binprm.Any() {
+		p.Refcnt = 1 // the wire contract shows the count where the process is written apart (events.md 7.6)
+	}
+}
+
+// setUser names the user of a process that has pid 1's idea of users and files. Until pid 1 is known, it names nobody.
+func (e *Enricher) setUser(p *process.Entry) {
+	if e.passwd != nil && e.hostNs.Mnt != 0 && p.Ns.Mnt == e.hostNs.Mnt && p.Ns.User == e.hostNs.User {
+		p.User = e.passwd.name(p.UID, p.StartTime)
+	}
+}
+
+// appendBinary writes the path of what is executed: the name given to execve, made absolute and clean. A name that goes
+// through a descriptor or /proc says nothing lasting; there, it is the path of the file itself.
+func appendBinary(b []byte, r *decode.Record, cwd []byte) []byte {
+	if r.Kind == abi.KindSnapshot {
+		switch {
+		case r.Flags&abi.FlagKthread != 0:
+			return append(append(append(b, '['), r.Name...), ']')
+		case len(r.Path) == 0:
+			return append(b, r.Name...) // a leader that left before its threads: only its name is left
+		}
+		return appendReal(b, r)
+	}
+	through := bytes.HasPrefix(r.Name, []byte("/proc/")) || bytes.HasPrefix(r.Name, []byte("/dev/fd/"))
+	switch {
+	case through && len(r.Path) > 0 && r.Flags&abi.FlagScript == 0:
+		return appendReal(b, r)
+	case len(r.Name) > 0 && r.Name[0] == '/':
+		if clean(r.Name) {
+			return append(b, r.Name...)
+		}
+		return append(b, path.Clean(string(r.Name))...)
+	case len(r.Name) == 0:
+		return append(b, cwd...)
+	}
+	return append(b, path.Join(string(cwd), string(r.Name))...)
+}
+
+// appendReal writes the path of the file, with the kernel's own mark if it has no name any more.
+func appendReal(b []byte, r *decode.Record) []byte {
+	b = decode.AppendPath(b, r.Path)
+	if r.Exec.Nlink == 0 {
+		b = append(b, " (deleted)"...)
+	}
+	return b
+}
+
+// clean says whether path.Clean would leave an absolute path alone.
+func clean(p []byte) bool {
+	for i := 1; i < len(p); i++ {
+		if p[i-1] == '/' && (p[i] == '/' || p[i] == '.') {
+			return false
+		}
+	}
+	return len(p) == 1 || p[len(p)-1] != '/'
+}
+
+func (e *Enricher) fork(r *decode.Record) {
+	e.drop(absorbed)
+	f := r.Fork
+	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
+	parent := e.tab.Get(event.Key{Pid: f.ParentPid, Ktime: f.ParentKtime})
+	if parent == nil {
+		parent = e.tab.Live(f.ParentPid)
+	}
+	p := &process.Entry{Start: r.Ktime}
+	if parent != nil {
+		p.Process = parent.Process
+		p.Encoded.Reset()
+		p.Binprm = event.BinaryProperties{}
+		p.Parent = parent.Key
+		p.Placeholder = false
+	} else {
+		p.Parent = event.Key{Pid: f.ParentPid, Ktime: f.ParentKtime}
+		p.AUID = unset
+	}
+	p.Key = k
+	p.StartTime = e.wall(r.Ktime)
+	p.Flags = event.FlagExecve
+	p.Refcnt = 1
+	p.NsPid = f.Nspid
+	p.InInitTree = r.Flags&abi.FlagInTree != 0 || (parent != nil && parent.InInitTree)
+	if p.InInitTree {
+		p.Flags |= event.FlagInInitTree
+	}
+	e.tab.Add(p)
+}
+
+func (e *Enricher) exit(r *decode.Record) {
+	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
+	p := e.tab.Get(k)
+	if p == nil && r.Flags&abi.FlagNew != 0 {
+		if l := e.tab.Live(r.Pid); l != nil && l.Start == r.Exit.Start {
+			p = l
+		}
+	}
+	if p == nil {
+		p = &process.Entry{Process: event.Process{Key: k, StartTime: e.wall(r.Ktime), Placeholder: true}}
+	}
+	at := e.wall(r.Time)
+	e.told(event.KindExit, at, p)
+	ev := &e.events[len(e.events)-1]
+	ev.Exit = exitOf(r.Exit.Code)
+	if p.Placeholder {
+		ev.Parent = nil
+		return
+	}
+	e.tab.Exit(p)
+}
+
+// exitOf reads a wait status: the low seven bits are a signal, bit 7 says that core was dumped.
+func exitOf(code uint32) event.Exit {
+	if sig := uint8(code & 0x7f); sig != 0 {
+		return event.Exit{Signal: sig}
+	}
+	return event.Exit{Status: code >> 8 & 0xff}
+}
+
+func (e *Enricher) cgroup(r *decode.Record) {
+	p := e.tab.Get(event.Key{Pid: r.Pid, Ktime: r.Ktime})
+	if p == nil {
+		e.drop(ownerGone)
+		return
+	}
+	if id := string(containerID(r.Cgroup)); id != p.Docker {
+		p.Docker = id
+		p.Encoded.Reset()
+	}
+	e.drop(absorbed)
+}
+
+// fromSnapshot makes a process of a snapshot.
+func (e *Enricher) fromSnapshot(r *decode.Record) *process.Entry {
+	x := r.Exec
+	p := &process.Entry{Start: x.Start}
+	p.Key = event.Key{Pid: r.Pid, Ktime: r.Ktime}
+	p.Parent = event.Key{Pid: x.ParentPid, Ktime: x.ParentKtime}
+	if x.ParentPid == 0 {
+		p.Parent = event.KernelKey
+	}
+	p.Flags = event.FlagProcFS
+	p.Kthread = r.Flags&abi.FlagKthread != 0
+	p.InInitTree = r.Flags&abi.FlagInTree != 0
+	e.fill(p, r)
+	p.StartTime = e.wall(r.Ktime)
+	return p
+}
+
+// recover takes in one process of a full snapshot that was made because records were lost.
+func (e *Enricher) recover(r *decode.Record) {
+	if e.began == 0 {
+		e.began = r.Time
+		e.snapshots++
+	}
+	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
+	if p := e.tab.Get(k); p != nil {
+		e.tab.Mark(p, e.snapshots)
+		e.drop(duplicate)
+		return
+	}
+	if l := e.tab.Live(r.Pid); l != nil && l.Key.Ktime > r.Ktime {
+		e.drop(duplicate) // it has done another exec since the snapshot looked at it
+		return
+	}
+	p := e.fromSnapshot(r)
+	if p.Parent.Ktime == 0 {
+		if pp := e.tab.Live(p.Parent.Pid); pp != nil && pp.Start == r.Exec.ParentStart {
+			p.Parent = pp.Key
+		}
+	}
+	e.tab.Mark(p, e.snapshots)
+	if r.Flags&abi.FlagExeced == 0 { // only its fork was lost, and a fork makes no event
+		p.Flags = event.FlagExecve | p.Flags&^event.FlagProcFS
+		p.Refcnt = 1
+		e.tab.Add(p)
+		e.drop(absorbed)
+		return
+	}
+	e.tab.Add(p)
+	e.told(event.KindExec, p.StartTime, p)
+}
+
+// recovered ends a full snapshot: whoever is in the table and was not seen has ended, and the record of that was lost.
+func (e *Enricher) recovered() {
+	if e.began == 0 {
+		return
+	}
+	var gone []*process.Entry
+	e.tab.Unmarked(e.snapshots, e.began, func(p *process.Entry) { gone = append(gone, p) })
+	for _, p := range gone {
+		e.tab.Exit(p)
+	}
+	e.began = 0
+}
