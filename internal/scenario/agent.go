@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+)
+
+// How long to wait for a thing before saying that it will not come. Emulated machines are thirty times slower.
+const patience = 90 * time.Second
+
+// pause is the time between two looks at a thing that is waited for.
+const pause = 20 * time.Millisecond
+
+// agent is a running tetragon and what it exports.
+type agent struct {
+	cmd     *exec.Cmd
+	log     string // file of its output
+	export  *export
+	exited  chan struct{} // closed when it has ended
+	err     error         // why, once exited is closed
+	balance []stage       // what it printed at the end
+}
+
+// agentOptions say how to start one.
+type agentOptions struct {
+	dir   string   // the script's; all that the agent makes is below
+	via   []string // program and arguments that end in running the agent
+	env   []string
+	flags []string
+	log   string
+}
+
+// agentFlags are the flags of every agent: each has its own directories and no address that another one could have.
+// Flags of the script come after and win.
+func agentFlags(dir string) []string {
+	return []string{
+		"--export-filename=" + filepath.Join(dir, exportName),
+		"--server-address=unix://" + filepath.Join(dir, socketName),
+		"--run-dir=" + filepath.Join(dir, "run"),
+		"--bpf-dir=scenario-" + fmt.Sprint(os.Getpid()),
+		"--tracing-policy-dir=" + filepath.Join(dir, "policies"),
+		"--health-server-address=",
+		"--metrics-server=",
+	}
+}
+
+const (
+	exportName = "events.json"
+	socketName = "tetragon.sock"
+	nodeName   = "scenario"
+)
+
+// command builds the command line of an agent.
+func (o *agentOptions) command() (*exec.Cmd, *os.File, error) {
+	bin := os.Getenv(envAgent)
+	if bin == "" {
+		return nil, nil, fmt.Errorf("no agent: set %s to the path of tetragon", envAgent)
+	}
+	argv := append(append([]string{}, o.via...), bin)
+	argv = append(append(argv, agentFlags(o.dir)...), o.flags...)
+	if err := os.MkdirAll(filepath.Join(o.dir, "policies"), 0o755); err != nil {
+		return nil, nil, err
+	}
+	out, err := os.Create(o.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = o.dir
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/root", "NODE_NAME=" + nodeName}, o.env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	// A group of its own, so that a Ctrl-C at the tests does not reach it before the script can stop it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, out, nil
+}
+
+// startAgent starts an agent and waits until something that happened after the start shows up in its export.
+func startAgent(o agentOptions) (*agent, error) {
+	path := filepath.Join(o.dir, exportName)
+	old, _ := filepath.Glob(filepath.Join(o.dir, strings.TrimSuffix(exportName, ".json")+"*.json"))
+	for _, f := range old { // what an earlier agent of the same script left
+		if err := os.Remove(f); err != nil {
+			return nil, err
+		}
+	}
+	cmd, out, err := o.command()
+	if err != nil {
+		return nil, err
+	}
+	err = cmd.Start()
+	_ = out.Close()
+	if err != nil {
+		return nil, fmt.Errorf("start the agent: %w", err)
+	}
+	a := &agent{cmd: cmd, log: o.log, export: &export{path: path}, exited: make(chan struct{})}
+	go func() {
+		a.err = cmd.Wait()
+		close(a.exited)
+	}()
+	if err := a.mark(); err != nil {
+		_ = a.kill()
+		return nil, err
+	}
+	return a, nil
+}
+
+// runFailingAgent runs an agent that is to end by itself, in error, and gives what it said.
+func runFailingAgent(o agentOptions) (string, error) {
+	cmd, out, err := o.command()
+	if err != nil {
+		return "", err
+	}
+	err = cmd.Start()
+	_ = out.Close()
+	if err != nil {
+		return "", fmt.Errorf("start the agent: %w", err)
+	}
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	err = cmd.Wait()
+	late := !timer.Stop()
+	text, rerr := os.ReadFile(o.log)
+	if rerr != nil {
+		return "", rerr
+	}
+	said := string(text)
+	switch {
+	case late:
+		return said, fmt.Errorf("the agent went on, but was to fail:\n%s", tail(said))
+	case err == nil:
+		return said, fmt.Errorf("the agent ended with status 0, but was to fail:\n%s", tail(said))
+	case strings.Contains(said, "goroutine "):
+		return said, fmt.Errorf("the agent crashed:\n%s", tail(said))
+	}
+	return said, nil
+}
+
+func (a *agent) running() bool {
+	select {
+	case <-a.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// mark runs a program with an argument that nothing else has until it shows up in the export. All that happened before
+// the call has then been exported, or lost.
+func (a *agent) mark() error {
+	token := fmt.Sprintf("scenario-marker-%d-%d", os.Getpid(), time.Now().UnixNano())
+	deadline := time.Now().Add(patience)
+	var at position
+	seen := false
+	for again := time.Now(); ; time.Sleep(pause) {
+		if time.Now().After(again) {
+			// Not every marker need arrive: the agent may not yet listen, or be drowning.
+			if err := exec.Command("/bin/true", token).Run(); err != nil {
+				return fmt.Errorf("run a marker: %w", err)
+			}
+			again = time.Now().Add(500 * time.Millisecond)
+		}
+		dead := !a.running()
+		var err error
+		at, err = a.export.scan(at, func(line []byte) (bool, error) {
+			seen = bytes.HasPrefix(line, []byte(`{"process_exec"`)) && bytes.Contains(line, []byte(token))
+			return seen, nil
+		})
+		switch {
+		case err != nil:
+			return err
+		case seen:
+			return nil
+		case dead:
+			return a.died()
+		case time.Now().After(deadline):
+			return fmt.Errorf("no marker came through in %v; the agent says:\n%s", patience, a.output())
+		}
+	}
+}
+
+func (a *agent) died() error {
+	return fmt.Errorf("the agent has ended (%v); it said:\n%s", a.err, a.output())
+}
+
+// output gives the end of what the agent printed.
+func (a *agent) output() string {
+	text, err := os.ReadFile(a.log)
+	if err != nil {
+		return err.Error()
+	}
+	return tail(string(text))
+}
+
+// await waits until the log holds a match.
+func (a *agent) awaitLog(re *regexp.Regexp) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		dead := !a.running()
+		text, err := os.ReadFile(a.log)
+		if err != nil {
+			return err
+		}
+		switch {
+		case re.Match(text):
+			return nil
+		case dead:
+			return a.died()
+		case time.Now().After(deadline):
+			return fmt.Errorf("nothing in the log matches %s:\n%s", re, a.output())
+		}
+	}
+}
+
+// stop ends the agent as an operator would, and judges how it went.
+func (a *agent) stop() error {
+	if !a.running() {
+		return a.died()
+	}
+	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop the agent: %w", err)
+	}
+	select {
+	case <-a.exited:
+	case <-time.After(patience):
+		_ = a.cmd.Process.Signal(syscall.SIGQUIT) // the log then says where it hangs
+		select {
+		case <-a.exited:
+		case <-time.After(5 * time.Second):
+			_ = a.kill()
+		}
+		return fmt.Errorf("the agent did not stop; it says:\n%s", a.output())
+	}
+	if a.err != nil {
+		return fmt.Errorf("the agent stopped with %w; it said:\n%s", a.err, a.output())
+	}
+	text, err := os.ReadFile(a.log)
+	if err != nil {
+		return err
+	}
+	a.balance = parseBalance(string(text))
+	return a.checkLines()
+}
+
+// checkLines holds every exported line to be one event in JSON.
+func (a *agent) checkLines() error {
+	_, err := a.export.scan(position{}, func(line []byte) (bool, error) {
+		if !utf8.Valid(line) {
+			return true, fmt.Errorf("invalid UTF-8 in the export: %q", line)
+		}
+		_, err := parseEvent(line)
+		return err != nil, err
+	})
+	return err
+}
+
+// kill ends the agent at once.
+func (a *agent) kill() error {
+	if !a.running() {
+		return nil
+	}
+	err := a.cmd.Process.Kill()
+	<-a.exited
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the agent: %w", err)
+	}
+	return nil
+}
+
+// find waits for an event, after which one and all before are known. It fails when the agent ends first, or when a marker
+// that was provoked after the call came through and patience is over.
+func (a *agent) find(q *query) (*event, error) {
+	var at position
+	var nearest []string
+	best := 1 << 30
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		dead := !a.running()
+		var found *event
+		var err error
+		at, err = a.export.scan(at, func(line []byte) (bool, error) {
+			if !q.mayMatch(line) {
+				return false, nil
+			}
+			e, err := parseEvent(line)
+			if err != nil {
+				return true, err
+			}
+			if len(q.misses(e)) == 0 {
+				found = e
+			}
+			return found != nil, nil
+		})
+		if err != nil || found != nil {
+			return found, err
+		}
+		if !dead && time.Now().Before(deadline) {
+			// What the agent has not said once a marker came through, it will not say.
+			if err := a.mark(); err != nil {
+				return nil, err
+			}
+			if at, err = a.export.scan(at, func(line []byte) (bool, error) {
+				if q.mayMatch(line) {
+					if e, err := parseEvent(line); err == nil && len(q.misses(e)) == 0 {
+						found = e
+					}
+				}
+				return found != nil, nil
+			}); err != nil || found != nil {
+				return found, err
+			}
+		}
+		// Say what came nearest.
+		_, _ = a.export.scan(position{}, func(line []byte) (bool, error) {
+			if q.kind != "any" && !bytes.HasPrefix(line, []byte(`{"`+q.kind+`"`)) {
+				return false, nil
+			}
+			if e, err := parseEvent(line); err == nil {
+				if m := q.misses(e); len(m) < best && len(m) < len(q.conds) {
+					best, nearest = len(m), m
+				}
+			}
+			return false, nil
+		})
+		if nearest != nil {
+			return nil, fmt.Errorf("no such event; the nearest one misses:\n\t%s", strings.Join(nearest, "\n\t"))
+		}
+		return nil, errors.New("no such event, and none that meets any condition")
+	}
+}
+
+// count gives the number of events so far that match, and the last of them.
+func (a *agent) count(q *query) (int, *event, error) {
+	n := 0
+	var last *event
+	_, err := a.export.scan(position{}, func(line []byte) (bool, error) {
+		if !q.mayMatch(line) {
+			return false, nil
+		}
+		e, err := parseEvent(line)
+		if err != nil {
+			return true, err
+		}
+		if len(q.misses(e)) == 0 {
+			n++
+			last = e
+		}
+		return false, nil
+	})
+	return n, last, err
+}
+
+func tail(s string) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-25):], "\n")
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command victim provokes things for the scenarios: each subcommand one thing, and it prints what it did as NAME=value
+// lines, so that a script can hold the agent's events against it.
+//
+//	victim run PROGRAM ARG...     fork, exec, wait: PID=, STATUS= or SIGNAL=
+//	victim help                   the list
+//
+// Programs that go on print READY=1 and end when their standard input does.
+//
+// Nothing but scenarios runs this. It knows nothing of the agent.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strconv"
+)
+
+// A subcommand gets the words after its name and gives its exit status.
+type subcommand struct {
+	args string
+	does string
+	run  func(args []string) error
+}
+
+func table() map[string]subcommand {
+	return map[string]subcommand{
+		// Children.
+		"run":       {"PROGRAM ARG...", "runs a program and waits for it", run},
+		"spawn":     {"N", "runs itself N times, one after the other", spawn},
+		"fork-only": {"STATUS", "has a child that never executes anything and exits", forkOnly},
+		"storm":     {"N WORKERS", "executes N programs as fast as it goes, shells and threads among them", storm},
+		"cgroup":    {"DIR PROGRAM ARG...", "runs a program inside a cgroup that it makes and removes", inCgroup},
+		"unshare":   {"KINDS PROGRAM ARG...", "runs a program in new namespaces: uts,ipc,mnt,pid,net,cgroup", unshare},
+
+		// Ways to execute.
+		"exec":         {"PROGRAM ARG...", "becomes another program, without a fork", becomes},
+		"thread-exec":  {"PROGRAM ARG...", "becomes another program from a thread that is not the first", threadExec},
+		"memfd-exec":   {"ARG...", "becomes a copy of itself that is only in memory", memfdExec},
+		"deleted-exec": {"ARG...", "becomes a copy of itself whose file is removed before", deletedExec},
+		"long-args":    {"BYTES", "runs itself with that many bytes of arguments", longArgs},
+		"empty-argv":   {"", "runs itself without any argument, not even a name", emptyArgv},
+		"bad-utf8":     {"", "runs a copy of itself with a name and arguments that are not UTF-8", badUTF8},
+		"escapes":      {"", "runs itself with control characters and terminal escapes as arguments", escapes},
+		"failed-exec":  {"", "tries to execute what cannot be executed", failedExec},
+
+		// Ways to end.
+		"exit":               {"STATUS", "exits", exitWith},
+		"kill-child":         {"SIGNAL", "kills a child of its own, by number", killChild},
+		"leader-exits-first": {"STATUS", "ends its first thread, and much later itself", leaderExitsFirst},
+		"threads":            {"N", "starts threads and exits while they live", threads},
+
+		// Staying.
+		"pause": {"ARG...", "says READY=1 and waits for the end of its input", stay},
+		"tree":  {"DEPTH", "a chain of children, all waiting for the end of the input", tree},
+		"list":  {"", "prints its namespaces and ids", list},
+	}
+}
+
+func main() {
+	args := os.Args[1:]
+	if len(args) == 0 { // what empty-argv comes to
+		return
+	}
+	if args[0] == "help" {
+		help(os.Stdout)
+		return
+	}
+	c, ok := table()[args[0]]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "victim: no subcommand %q\n", args[0])
+		os.Exit(2)
+	}
+	if err := c.run(args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "victim %s: %v\n", args[0], err)
+		os.Exit(1)
+	}
+}
+
+func help(w io.Writer) {
+	cmds := table()
+	names := make([]string, 0, len(cmds))
+	for n := range cmds {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		fmt.Fprintf(w, "%-20s %-24s %s\n", n, cmds[n].args, cmds[n].does)
+	}
+}
+
+// say prints one fact.
+func say(name string, value any) { fmt.Printf("%s=%v\n", name, value) }
+
+// number reads the one number that a subcommand takes.
+func number(args []string) (int, error) {
+	if len(args) == 0 {
+		return 0, fmt.Errorf("want a number")
+	}
+	return strconv.Atoi(args[0])
+}
