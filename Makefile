@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The verbs of development. Each works from a clean checkout, twice in a row. `make` alone lists them.
+
+SHELL := /bin/sh
+export CGO_ENABLED := 0
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Kernels of test/kernels.txt that `make test` boots.
+KERNELS := 6.1 6.12
+# One kernel, or all: make vmtest KERNEL=6.12
+KERNEL  ?= $(KERNELS)
+# Scenarios by regular expression: make vmtest RUN=exec_
+RUN     ?= .
+# Execs of the storm scenario.
+STORM   ?= 2000
+VMSTORM ?= 1000
+FUZZTIME ?= 30s
+
+SUM   := $(GO) run ./tools/testsum
+VMLAB := $(GO) run ./tools/vmlab
+
+# Where `make run` leaves the events.
+RUNDIR ?= /tmp/tetragon
+
+.PHONY: help
+help: ## list the verbs
+	@echo "make VERB, where VERB is one of"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+.PHONY: run
+run: build ## build and start the agent here: events on the terminal, JSON in a file (root)
+	@if [ "$$(id -u)" != 0 ]; then echo "make run: the agent needs root; run: sudo make run" >&2; exit 1; fi
+	@mkdir -p $(RUNDIR)
+	@echo "events as JSON: $(RUNDIR)/tetragon.log     stop with Ctrl-C" >&2
+	@exec bin/tetragon --export-filename=$(RUNDIR)/tetragon.log --export-stdout=compact $(ARGS)
+
+.PHONY: test
+test: ## install what tests need, and run all of them: check, unit, hosttest, vmtest, icount (root)
+	@tools/setup.sh
+	@$(SUM) 'check: $(MAKE) -s check' 'unit: $(MAKE) -s unit' 'hosttest: $(MAKE) -s hosttest' \
+		$(foreach k,$(KERNELS),'vmtest $(k): $(MAKE) -s vmtest KERNEL=$(k)') 'icount: $(MAKE) -s icount'
+
+.PHONY: build
+build: ## build bin/tetragon and bin/tetra; needs Go alone
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/tetragon ./cmd/tetragon
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/tetra ./cmd/tetra
+
+.PHONY: generate
+generate: ## make what is generated: BPF objects (clang-19), layouts, encoders
+	$(GO) generate ./...
+	$(GO) run ./tools/abigen
+
+.PHONY: check
+check: ## format, vet, linters, rules of the repository, generated files up to date
+	@$(SUM) \
+		'gofmt: f=$$(gofmt -l .); [ -z "$$f" ] || { echo "not formatted; run gofmt -w:"; echo "$$f"; exit 1; }' \
+		'clang-format: tools/cformat.sh' \
+		'vet: $(GO) vet ./...' \
+		'staticcheck: $(GO) tool staticcheck ./...' \
+		'repository: $(GO) test -count=1 -v .' \
+		'generated: tools/fresh.sh'
+
+.PHONY: unit
+unit: ## what needs no root and no particular kernel
+	@$(SUM) 'unit: $(GO) test -v ./...'
+
+# What runs in a guest and here: the same static binaries.
+bin/scenario.test: FORCE
+	@mkdir -p bin
+	@$(GO) test -c -o $@ ./internal/scenario
+
+bin/victim: FORCE
+	@mkdir -p bin
+	@$(GO) build -trimpath -o $@ ./test/victim
+
+.PHONY: FORCE
+FORCE:
+
+SCENARIO_ENV = TETRAGON_BIN=$(1)/bin/tetragon TETRA_BIN=$(1)/bin/tetra VICTIM_BIN=$(1)/bin/victim \
+	SCENARIO_DIR=$(1)/test/scenario SCENARIO_MATRIX=$(1)/test/kernels.txt
+
+.PHONY: hosttest
+hosttest: build bin/scenario.test bin/victim ## the scenarios on this machine's own kernel [RUN=...] (root)
+	@$(SUM) 'hosttest: env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_STORM=$(STORM) \
+		bin/scenario.test -test.v -test.parallel=1 -test.timeout=15m -test.run "Test(Features|Scenarios)/$(RUN)"'
+
+# The guest gets a copy of what the tests need at /lab, laid out like the repository.
+LAB := bin/lab
+.PHONY: lab
+lab: build bin/scenario.test bin/victim
+	@rm -rf $(LAB) && mkdir -p $(LAB)/bin $(LAB)/test
+	@cp bin/tetragon bin/tetra bin/victim bin/scenario.test $(LAB)/bin/
+	@cp -r test/scenario test/kernels.txt $(LAB)/test/
+
+.PHONY: vmtest
+vmtest: lab ## the scenarios in virtual machines [KERNEL=6.12] [RUN=...] (root the first time)
+	@$(SUM) $(foreach k,$(KERNEL),'vmtest $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 15m -- \
+		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_STORM=$(VMSTORM) \
+		/lab/bin/scenario.test -test.v -test.parallel=1 -test.timeout=14m -test.run "Test(Features|Scenarios)/$(RUN)"')
+
+.PHONY: icount
+icount: lab ## count instructions per fork, exec and exit in a virtual machine, and hold them to their limits
+	@$(SUM) 'icount: $(VMLAB) run --kernel 6.12 --icount --share $(LAB):/lab --timeout 15m -- \
+		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=6.12 SCENARIO_ICOUNT=1 \
+		/lab/bin/scenario.test -test.v -test.timeout=14m -test.run TestInstructions'
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME=30s
+	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## the benchmarks: time, bytes and allocations per event
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+.PHONY: clean
+clean: ## remove what was built; downloads stay in ~/.cache/tetragon
+	rm -rf bin

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command testsum runs steps one after the other and adds up their tests.
+//
+//	testsum 'vet: go vet ./...' 'unit: go test -v ./...'
+//
+// Each argument is a name and a shell command. What the command prints goes through, but for the chatter of tests that
+// pass. The result lines of go test -v ("--- PASS: TestX (0.1s)") are counted, tests within tests included; a command
+// without any is one test, by its exit status, and a command that fails without a failing test is one failed test.
+//
+// The last line is "N passed, N failed", with the number of skipped tests before it if there are any. The exit status is
+// 1 if anything failed. All steps run, whatever happens to the ones before.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	sum, err := runAll(ctx, os.Args[1:], os.Stdout)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "testsum: %v\n", err)
+		os.Exit(2)
+	}
+	sum.print(os.Stdout)
+	if sum.failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// sum is what became of the tests.
+type sum struct {
+	passed, failed, skipped int
+	failures                []string
+}
+
+func (s *sum) print(w io.Writer) {
+	for _, f := range s.failures {
+		fmt.Fprintf(w, "failed: %s\n", f)
+	}
+	if s.skipped > 0 {
+		fmt.Fprintf(w, "%d skipped\n", s.skipped)
+	}
+	fmt.Fprintf(w, "%d passed, %d failed\n", s.passed, s.failed)
+}
+
+func runAll(ctx context.Context, steps []string, w io.Writer) (*sum, error) {
+	if len(steps) == 0 {
+		return nil, errors.New("no steps; want 'name: command' ...")
+	}
+	total := &sum{}
+	for _, step := range steps {
+		name, line, ok := strings.Cut(step, ": ")
+		if !ok {
+			return nil, fmt.Errorf("step %q: want 'name: command'", step)
+		}
+		if ctx.Err() != nil {
+			total.fail(name + " (interrupted)")
+			continue
+		}
+		total.step(ctx, name, line, w)
+	}
+	return total, nil
+}
+
+func (s *sum) fail(name string) {
+	s.failed++
+	s.failures = append(s.failures, name)
+}
+
+// step runs one command.
+func (s *sum) step(ctx context.Context, name, line string, w io.Writer) {
+	before := *s
+	begin := time.Now()
+	fmt.Fprintf(w, "==> %s\n", name)
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", line)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	r, out, err := os.Pipe()
+	if err == nil {
+		cmd.Stdout, cmd.Stderr = out, out
+		err = cmd.Start()
+		_ = out.Close()
+		if err == nil {
+			s.read(name, r, w)
+			err = cmd.Wait()
+		}
+		_ = r.Close()
+	}
+	took := time.Since(begin).Seconds()
+	tests := s.passed + s.failed + s.skipped - before.passed - before.failed - before.skipped
+	switch {
+	case err != nil && s.failed == before.failed:
+		fmt.Fprintf(w, "--- FAIL: %s (%.2fs)\n    %v\n", name, took, err)
+		s.fail(name)
+	case tests == 0:
+		fmt.Fprintf(w, "--- PASS: %s (%.2fs)\n", name, took)
+		s.passed++
+	default:
+		fmt.Fprintf(w, "<== %s: %d tests, %d failed, %.0f s\n", name, tests, s.failed-before.failed, took)
+	}
+}
+
+var (
+	result = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+)`)
+	// What go test -v says only while it is under way, and the sums of a testsum inside.
+	chatter = regexp.MustCompile(`^(=== (RUN|PAUSE|CONT|NAME)|PASS$|\?.*\[no test files\]|failed: |\d+ skipped$|\d+ passed, \d+ failed$)`)
+	// Lines that tests print are indented; so are their results.
+	indented = regexp.MustCompile(`^\s`)
+)
+
+// read counts the results in what a command prints, and passes on what a reader wants to see: results, why a test was
+// skipped, all that a failing test said, and everything that is no test's.
+func (s *sum) read(step string, r io.Reader, w io.Writer) {
+	var said []string // by tests whose result is not known yet
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadString('\n')
+		if line = strings.TrimRight(line, "\n"); line != "" || err == nil {
+			m := result.FindStringSubmatch(line)
+			switch {
+			case m != nil:
+				switch m[1] {
+				case "PASS":
+					s.passed++
+				case "SKIP":
+					s.skipped++
+				case "FAIL":
+					s.fail(step + ": " + m[2])
+				}
+				if m[1] != "PASS" {
+					for _, l := range said {
+						fmt.Fprintln(w, l)
+					}
+				}
+				said = nil
+				fmt.Fprintln(w, line)
+			case chatter.MatchString(line):
+			case indented.MatchString(line):
+				said = append(said, line)
+			default:
+				fmt.Fprintln(w, line)
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	for _, l := range said {
+		fmt.Fprintln(w, l)
+	}
+}
