@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics_test
+
+import (
+	"io"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tetragon/internal/metrics"
+)
+
+// scrape returns the samples of an exposition, by name with labels, and checks its form.
+func scrape(t *testing.T, m *metrics.Metrics) map[string]float64 {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	body, _ := io.ReadAll(rec.Result().Body)
+	if rec.Code != 200 {
+		t.Fatalf("status %d: %s", rec.Code, body)
+	}
+	samples := map[string]float64{}
+	for line := range strings.Lines(string(body)) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "# HELP ") || strings.HasPrefix(line, "# TYPE ") {
+			continue
+		}
+		at := strings.LastIndexByte(line, ' ')
+		if at < 0 {
+			t.Fatalf("line %q is no sample", line)
+		}
+		v, err := strconv.ParseFloat(line[at+1:], 64)
+		if err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		if _, twice := samples[line[:at]]; twice {
+			t.Errorf("series %s comes twice", line[:at])
+		}
+		samples[line[:at]] = v
+	}
+	return samples
+}
+
+func newMetrics(t *testing.T, o metrics.Options) *metrics.Metrics {
+	t.Helper()
+	m, err := metrics.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestHandler_holdsEveryName(t *testing.T) {
+	lane, ledger := new(metrics.Lane), metrics.NewLedger()
+	ledger.Stage("file", "filtered").Seen(1)
+	o := metrics.Options{
+		Lane: lane, Ledger: ledger, EventMetrics: true, Labels: []string{"binary"},
+		FlagWords: [32]string{0: "execve", 14: "clone"},
+	}
+	m := newMetrics(t, o)
+	lane.MsgOps[metrics.OpExec].Add(1)
+	lane.Missed[metrics.OpExec][metrics.SendENOSPC].Add(1)
+	lane.Events.Count(metrics.EventExec, "/bin/true")
+
+	var names []string
+	for series := range scrape(t, m) {
+		name, _, _ := strings.Cut(series, "{")
+		names = append(names, name)
+	}
+	for _, row := range metrics.Table() {
+		if !slices.Contains(names, row.Name) {
+			t.Errorf("%s is missing", row.Name)
+		}
+	}
+	for _, name := range []string{
+		"go_goroutines", "go_sched_latencies_seconds_count", "process_resident_memory_bytes",
+		"promhttp_metric_handler_errors_total",
+	} {
+		if !slices.Contains(names, name) {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+func TestHandler_values(t *testing.T) {
+	lane, ledger := new(metrics.Lane), metrics.NewLedger()
+	file := ledger.Stage("file", "filtered", "queue_full")
+	file.Seen(10)
+	file.Deliver(7)
+	file.Drop(1, 3)
+	ledger.Stage("grpc#4").Seen(5)
+	m := newMetrics(t, metrics.Options{
+		Lane: lane, Ledger: ledger, EventMetrics: true, Labels: []string{"binary", "pod", "node_name", "no such"},
+		NodeName: "node-a", Build: metrics.Build{Version: "v1", GoVersion: "go1", Modified: "false"},
+		FlagWords: [32]string{0: "execve", 14: "clone"},
+	})
+	lane.CountFlags(0x4001)
+	lane.CountFlags(0x1)
+	lane.LastExported.Store(1_500_000_000)
+	lane.Events.Count(metrics.EventExit, "/bin/\xff\n")
+	lane.Events.Count(metrics.EventExit, "/bin/\xfe\n")
+	want := map[string]float64{
+		`tetragon_build_info{commit="",go_version="go1",modified="false",time="",version="v1"}`:                                             1,
+		`tetragon_flags_total{type="execve"}`:                                                                                               2,
+		`tetragon_flags_total{type="clone"}`:                                                                                                1,
+		`tetragon_events_last_exported_timestamp`:                                                                                           1.5,
+		`tetragon_ledger_events{outcome="seen",reason="",stage="file"}`:                                                                     10,
+		`tetragon_ledger_events{outcome="delivered",reason="",stage="file"}`:                                                                7,
+		`tetragon_ledger_events{outcome="dropped",reason="filtered",stage="file"}`:                                                          0,
+		`tetragon_ledger_events{outcome="dropped",reason="queue_full",stage="file"}`:                                                        3,
+		`tetragon_process_cache_misses_total{operation="get"}`:                                                                              0,
+		`tetragon_errors_total{error="process_pid_tid_mismatch_exec"}`:                                                                      0,
+		"tetragon_events_total{binary=\"/bin/\ufffd\\n\",namespace=\"\",node_name=\"node-a\",pod=\"\",type=\"PROCESS_EXIT\",workload=\"\"}": 2,
+	}
+	got := map[string]float64{}
+	for series, v := range scrape(t, m) {
+		if strings.Contains(series, "grpc#4") {
+			t.Errorf("%s is exposed, but goes away with its subscriber", series)
+		}
+		if _, ok := want[series]; ok {
+			got[series] = v
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestHandler_labelFilter(t *testing.T) {
+	tests := []struct {
+		name string
+		o    metrics.Options
+		want []string
+	}{
+		{"binary", metrics.Options{EventMetrics: true, Labels: []string{"binary"}}, []string{"/a", "/b"}},
+		{"none", metrics.Options{EventMetrics: true}, []string{""}},
+		{"events off", metrics.Options{Labels: []string{"binary"}}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.o.Lane = new(metrics.Lane)
+			m := newMetrics(t, tt.o)
+			tt.o.Lane.Events.Count(metrics.EventExec, "/a")
+			tt.o.Lane.Events.Count(metrics.EventExec, "/b")
+			var got []string
+			for series := range scrape(t, m) {
+				if strings.HasPrefix(series, "tetragon_events_total{") {
+					_, rest, _ := strings.Cut(series, `binary="`)
+					binary, _, _ := strings.Cut(rest, `"`)
+					got = append(got, binary)
+				}
+			}
+			slices.Sort(got)
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// Whoever may run programs chooses their names, so names must not make the agent grow.
+func TestEventCounts_bounded(t *testing.T) {
+	lane := new(metrics.Lane)
+	m := newMetrics(t, metrics.Options{Lane: lane, EventMetrics: true, Labels: []string{"binary"}})
+	const n = 10000
+	for i := range n {
+		lane.Events.Count(metrics.EventExec, "/tmp/"+strconv.Itoa(i))
+	}
+	series, sum := 0, 0.0
+	for name, v := range scrape(t, m) {
+		if strings.HasPrefix(name, "tetragon_events_total{") {
+			series++
+			sum += v
+		}
+	}
+	if series > 4097 {
+		t.Errorf("%d series for %d binaries", series, n)
+	}
+	if sum != n {
+		t.Errorf("counts sum up to %g, want %d", sum, n)
+	}
+}
+
+func TestLane_noAllocations(t *testing.T) {
+	lane := new(metrics.Lane)
+	got := testing.AllocsPerRun(1000, func() {
+		lane.MsgOps[metrics.OpExec].Add(1)
+		lane.CountFlags(0x4001)
+		lane.Events.Count(metrics.EventExec, "/bin/true")
+	})
+	if got != 0 {
+		t.Errorf("%g allocations an event", got)
+	}
+}
