@@ -21,12 +21,9 @@ static long piece_send(__u32 i, struct pieces *p)
 
 	if (off >= p->total)
 		return 1;
-	__sync_fetch_and_add(&counts[REC_DATA].seen, 1);
-	d = bpf_ringbuf_reserve(&events, sizeof(*d), 0);
-	if (!d) {
-		ring_lost(REC_DATA, p->now);
+	d = ring_reserve(REC_DATA, struct rec_data, p->now);
+	if (!d)
 		return 0;
-	}
 	n = p->total - off;
 	if (n > REC_DATA_SIZE)
 		n = REC_DATA_SIZE;
@@ -74,7 +71,7 @@ static __always_inline __u32 exec_priv(struct rec_exec *r, struct file *f, struc
 	 * there now, and was not there before. Where we could not look before, it is what does not come from the
 	 * ambient set: for others than root nothing else survives an exec. */
 	if (euid == uid && permitted && (uid != 0 || (r->securebits & SECURE_NOROOT)) && !ambient) {
-		if (me->flags & PROC_PREPARED ? (permitted & ~me->old_permitted) : permitted)
+		if (!(me->flags & PROC_PREPARED) || (me->flags & PROC_GREW))
 			priv |= REC_PRIV_RAISED_FILECAP;
 	}
 	if ((priv & REC_PRIV_SETUID) && uid != 0 && euid == 0)
@@ -85,18 +82,18 @@ static __always_inline __u32 exec_priv(struct rec_exec *r, struct file *f, struc
 }
 
 /* Appends the argument block, or sends it ahead in pieces. */
-static __always_inline __u32 exec_args(struct scratch *s, __u32 pos, struct mm_struct *mm)
+static __always_inline __u64 exec_args(struct scratch *s, __u64 pos, struct mm_struct *mm)
 {
 	__u64 from = mm->arg_start, n = mm->arg_end - from;
 
 	s->r.args_total = n;
 	s->r.args_len = 0;
-	if (n > INLINE_ARGS) {
+	if (bounded(n) > INLINE_ARGS) {
 		if (pieces_send(&s->r.h, REC_DATA_ARGS, from, n))
 			s->r.h.flags |= REC_F_BAD_ARGS;
 		return pos;
 	}
-	if (pos > STRINGS - INLINE_ARGS || n == 0)
+	if (bounded(pos) > STRINGS - INLINE_ARGS || n == 0)
 		return pos;
 	if (bpf_probe_read_user(s->s + pos, n, (void *)from)) {
 		s->r.h.flags |= REC_F_BAD_ARGS;
@@ -106,17 +103,17 @@ static __always_inline __u32 exec_args(struct scratch *s, __u32 pos, struct mm_s
 	return pos + n;
 }
 
-static __always_inline __u32 exec_env(struct scratch *s, __u32 pos, struct mm_struct *mm)
+static __always_inline __u64 exec_env(struct scratch *s, __u64 pos, struct mm_struct *mm)
 {
 	__u64 from = mm->env_start, n = mm->env_end - from;
 
 	s->r.env_total = n;
-	if (n > INLINE_ENV) {
+	if (bounded(n) > INLINE_ENV) {
 		if (pieces_send(&s->r.h, REC_DATA_ENV, from, n))
 			s->r.h.flags |= REC_F_BAD_ENV;
 		return pos;
 	}
-	if (pos > STRINGS - INLINE_ENV || n == 0)
+	if (bounded(pos) > STRINGS - INLINE_ENV || n == 0)
 		return pos;
 	if (bpf_probe_read_user(s->s + pos, n, (void *)from)) {
 		s->r.h.flags |= REC_F_BAD_ENV;
@@ -130,7 +127,6 @@ static __always_inline __u32 exec_env(struct scratch *s, __u32 pos, struct mm_st
 SEC("tp_btf/sched_prepare_exec")
 int BPF_PROG(proc_prepare, struct task_struct *t, struct linux_binprm *bprm)
 {
-	const struct cred *cred = t->cred;
 	struct proc *p;
 
 	p = bpf_task_storage_get(&procs, t->group_leader, NULL, 0);
@@ -141,8 +137,9 @@ int BPF_PROG(proc_prepare, struct task_struct *t, struct linux_binprm *bprm)
 		if (!p)
 			return 0;
 	}
-	bpf_probe_read_kernel(&p->old_permitted, 8, (void *)cred + bpf_core_field_offset(struct cred, cap_permitted));
 	p->flags |= PROC_PREPARED;
+	if (bprm->cred->cap_permitted.val & ~t->cred->cap_permitted.val)
+		p->flags |= PROC_GREW;
 	return 0;
 }
 
@@ -157,7 +154,7 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 	const struct cred *cred = t->cred;
 	__u64 now, fs = (__u64)t->fs;
 	struct rec_exec *r;
-	__u32 pos = 0;
+	__u64 pos = 0;
 	long n;
 
 	if (!s || !mm || !file)
@@ -213,7 +210,7 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 		r->h.flags |= REC_F_SCRIPT;
 	r->name_len = 0;
 	n = bpf_probe_read_kernel_str(s->s, PATH_BYTES, bprm->filename);
-	if (n > 0 && n <= PATH_BYTES) {
+	if (bounded(n) > 0 && n <= PATH_BYTES) {
 		r->name_len = n - 1;
 		pos = n - 1;
 	} else {
@@ -232,7 +229,7 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 	if (want_env)
 		pos = exec_env(s, pos, mm);
 	pos = fill_cgroup(s, pos, t);
-	if (pos > STRINGS) /* bound: the size of the output below */
+	if (bounded(pos) > STRINGS) /* bound: the size of the output below */
 		return 0;
 	ring_send(REC_EXEC, r, sizeof(*r) + pos, now);
 	return 0;

@@ -11,29 +11,41 @@ int BPF_PROG(proc_exit, struct task_struct *t)
 {
 	struct signal_struct *sig = t->signal;
 	struct task_struct *leader = t->group_leader;
-	struct rec_exit r = { .h.kind = REC_EXIT };
+	__u64 now, ktime, start;
+	__u16 flags = 0;
+	struct rec_exit *r;
 	struct proc *p;
 
 	/* kernel: do_exit takes the thread off the count before it calls the tracepoint */
 	if (sig->live.counter > 0)
 		return 0;
+	ktime = start = leader->start_boottime;
 	p = bpf_task_storage_get(&procs, leader, NULL, 0);
-	r.start = leader->start_boottime;
 	if (p) {
 		/* race: the last two threads leave at once and both find 0: the first one here tells */
-		if (__sync_lock_test_and_set(&p->exited, 1))
+		__u32 was = __sync_fetch_and_or(&p->flags, PROC_EXITED);
+
+		if (was & PROC_EXITED)
 			return 0;
-		r.h.ktime = p->ktime;
-		if (p->flags & PROC_FORKED)
-			r.h.flags |= REC_F_CLONE;
+		ktime = p->ktime;
+		if (was & PROC_FORKED)
+			flags = REC_F_CLONE;
 	} else {
-		r.h.ktime = r.start;
-		r.h.flags |= REC_F_NEW;
+		flags = REC_F_NEW;
 	}
-	r.h.pid = t->tgid;
-	r.code = sig->flags & SIGNAL_GROUP_EXIT ? sig->group_exit_code : leader->exit_code;
-	r.h.time = bpf_ktime_get_boot_ns();
-	ring_send(REC_EXIT, &r, sizeof(r), r.h.time);
+	now = bpf_ktime_get_boot_ns();
+	r = ring_reserve(REC_EXIT, struct rec_exit, now);
+	if (!r)
+		return 0;
+	r->h.kind = REC_EXIT;
+	r->h.flags = flags;
+	r->h.pid = t->tgid;
+	r->h.time = now;
+	r->h.ktime = ktime;
+	r->start = start;
+	r->code = sig->flags & SIGNAL_GROUP_EXIT ? sig->group_exit_code : leader->exit_code;
+	r->nspid = 0;
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

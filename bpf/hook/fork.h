@@ -9,37 +9,41 @@
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 {
+	struct task_struct *rp = child->real_parent; /* not `parent`: with CLONE_PARENT the child becomes a sibling */
 	struct proc fresh = { .flags = PROC_FORKED }, *pp, *cp;
-	struct rec_fork r = { .h.kind = REC_FORK };
+	struct rec_fork *r;
+	__u32 nspid = 0, pid = child->tgid;
 
-	if (child->pid != child->tgid)
+	if (child->pid != pid)
 		return 0; /* a thread */
 
-	/* not `parent`: with CLONE_PARENT the child becomes a sibling */
-	r.parent_pid = fresh.parent_pid = child->real_parent->tgid;
-	pp = bpf_task_storage_get(&procs, child->real_parent->group_leader, NULL, 0);
+	fresh.ktime = child->start_boottime;
+	fresh.parent_pid = rp->tgid;
+	pp = bpf_task_storage_get(&procs, rp->group_leader, NULL, 0);
 	if (pp) {
 		fresh.parent_ktime = pp->ktime;
 		fresh.flags |= pp->flags & PROC_IN_TREE;
 	}
-	r.h.pid = child->tgid;
-	r.nspid = 0;
-	if (child->thread_pid->level)
-		r.nspid = task_nspid(child, NULL);
-	if (r.nspid == 1)
-		fresh.flags |= PROC_IN_TREE;
-	fresh.ktime = child->start_boottime;
+	if (child->thread_pid->level) {
+		nspid = task_nspid(child, NULL);
+		if (nspid == 1)
+			fresh.flags |= PROC_IN_TREE;
+	}
 	cp = bpf_task_storage_get(&procs, child, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (cp && (cp->flags & PROC_SNAPSHOT))
 		return 0; /* the snapshot saw it first, between its birth and this call, and has told of it */
 
-	r.h.ktime = r.h.time = fresh.ktime;
-	r.parent_ktime = fresh.parent_ktime;
-	if (child->flags & PF_KTHREAD)
-		r.h.flags |= REC_F_KTHREAD;
-	if (fresh.flags & PROC_IN_TREE)
-		r.h.flags |= REC_F_IN_TREE;
-	ring_send(REC_FORK, &r, sizeof(r), fresh.ktime);
+	r = ring_reserve(REC_FORK, struct rec_fork, fresh.ktime);
+	if (!r)
+		return 0;
+	r->h.kind = REC_FORK;
+	r->h.flags = 0; /* whether it is in an init tree follows from its parent and nspid */
+	r->h.pid = pid;
+	r->h.time = r->h.ktime = fresh.ktime;
+	r->parent_pid = fresh.parent_pid;
+	r->parent_ktime = fresh.parent_ktime;
+	r->nspid = nspid;
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

@@ -19,7 +19,7 @@ int task_snapshot(struct bpf_iter__task *ctx)
 	struct scratch *s = scratch_get(SCRATCH_SNAPSHOT);
 	struct proc fresh = { .flags = PROC_SNAPSHOT }, *p;
 	struct rec_exec *r;
-	__u32 pos = 0;
+	__u64 pos = 0;
 	__u64 now;
 
 	if (!s)
@@ -105,9 +105,9 @@ int task_snapshot(struct bpf_iter__task *ctx)
 		__u64 from = mm->arg_start, n = mm->arg_end - from;
 
 		r->args_total = n;
-		if (n > SNAP_ARGS)
+		if (bounded(n) > SNAP_ARGS)
 			n = SNAP_ARGS;
-		if (n && pos <= STRINGS - SNAP_ARGS) {
+		if (n && bounded(pos) <= STRINGS - SNAP_ARGS) {
 			if (bpf_copy_from_user_task(s->s + pos, n, (void *)from, t, 0)) {
 				r->h.flags |= REC_F_BAD_ARGS;
 			} else {
@@ -117,7 +117,7 @@ int task_snapshot(struct bpf_iter__task *ctx)
 		}
 	}
 	pos = fill_cgroup(s, pos, t);
-	if (pos > STRINGS) /* bound: the size of the output below */
+	if (bounded(pos) > STRINGS) /* bound: the size of the output below */
 		return 0;
 	ring_send(REC_SNAPSHOT, r, sizeof(*r) + pos, now);
 	return 0;

@@ -45,7 +45,7 @@ enum bpf_flag_used {
 typedef struct { int counter; } atomic_t;
 typedef struct { u32 val; } kuid_t;
 typedef struct { u32 val; } kgid_t;
-typedef struct { u64 val; } kernel_cap_t; /* kernel: two words before 6.3; only its address and its 8 bytes are used */
+typedef struct { u64 val; } kernel_cap_t; /* kernel: two words before 6.3; val is used only by what needs 6.10, elsewhere its 8 bytes */
 
 struct qstr { u32 hash; u32 len; const unsigned char *name; };
 struct inode {

@@ -15,18 +15,18 @@ enum proc_flag {
 	PROC_IN_TREE = 2,  /* in the tree of its container's init */
 	PROC_SNAPSHOT = 4, /* made by the snapshot */
 	PROC_EXECED = 8,   /* made or renewed by an exec that we saw */
-	PROC_PREPARED = 16, /* old_permitted is that of before the exec under way */
+	PROC_PREPARED = 16, /* proc_prepare has seen the exec under way */
+	PROC_GREW = 64,     /* and found that it adds permitted capabilities */
+	PROC_EXITED = 32,    /* its end has been told */
 };
 
-/* Kept in the storage of the group leader: no size limit, freed with the task, nothing ever evicted. */
+/* Kept in the storage of the group leader: no size limit, freed with the task, nothing ever evicted. It is copied at each
+ * fork, so every byte counts. */
 struct proc {
 	__u64 ktime;        /* see event.Key */
 	__u64 parent_ktime; /* 0: not tracked */
 	__u32 parent_pid;
 	__u32 flags; /* enum proc_flag */
-	__u64 old_permitted;
-	__u32 exited;
-	__u32 pad;
 };
 
 struct {
@@ -65,6 +65,10 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratch SEC(".maps");
+
+/* bound: keeps the value in one register between a check and the use that the check is for. The compiler is free to check
+ * a copy, and the verifier then knows nothing of the original. */
+#define bounded(x) ({ asm volatile("" : "+r"(x)); x; })
 
 static __always_inline struct scratch *scratch_get(__u32 user)
 {
@@ -120,14 +124,14 @@ static __always_inline void fill_cred(struct rec_exec *r, const struct cred *cre
 }
 
 /* Appends the leaf cgroup's name at s->s[pos]; returns the new pos. */
-static __always_inline __u32 fill_cgroup(struct scratch *s, __u32 pos, struct task_struct *t)
+static __always_inline __u64 fill_cgroup(struct scratch *s, __u64 pos, struct task_struct *t)
 {
 	struct css_set *cs = t->cgroups;
 	struct kernfs_node *kn = NULL;
 	long n;
 
 	s->r.cgroup_len = 0;
-	if (pos > STRINGS - CGROUP_NAME)
+	if (bounded(pos) > STRINGS - CGROUP_NAME)
 		return pos;
 	if (cgrp_subsys < 0) {
 		if (cs && cs->dfl_cgrp)
@@ -149,14 +153,14 @@ static __always_inline __u32 fill_cgroup(struct scratch *s, __u32 pos, struct ta
 }
 
 /* Appends the working directory. */
-static __always_inline __u32 fill_cwd(struct scratch *s, __u32 pos, __u64 fs)
+static __always_inline __u64 fill_cwd(struct scratch *s, __u64 pos, __u64 fs)
 {
 	struct { __u64 vfsmnt, dentry; } pwd = {};
 	bool cut = false;
-	__u32 n;
+	__u64 n;
 
 	s->r.cwd_len = 0;
-	if (pos > STRINGS - PATH_ROOM)
+	if (bounded(pos) > STRINGS - PATH_ROOM)
 		return pos;
 	if (!fs || bpf_probe_read_kernel(&pwd, sizeof(pwd), (void *)fs + bpf_core_field_offset(struct fs_struct, pwd)) || !pwd.dentry) {
 		s->r.h.flags |= REC_F_BAD_CWD;
@@ -174,13 +178,13 @@ static __always_inline __u32 fill_cwd(struct scratch *s, __u32 pos, __u64 fs)
 }
 
 /* Appends the real path of a file. */
-static __always_inline __u32 fill_path(struct scratch *s, __u32 pos, __u64 fs, __u64 vfsmnt, __u64 dentry)
+static __always_inline __u64 fill_path(struct scratch *s, __u64 pos, __u64 fs, __u64 vfsmnt, __u64 dentry)
 {
 	bool cut = false;
-	__u32 n;
+	__u64 n;
 
 	s->r.path_len = 0;
-	if (pos > STRINGS - PATH_ROOM)
+	if (bounded(pos) > STRINGS - PATH_ROOM)
 		return pos;
 	n = path_walk(s->s + pos, fs, vfsmnt, dentry, &cut);
 	if (n > PATH_ROOM) /* bound: as above */

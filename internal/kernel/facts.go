@@ -33,7 +33,8 @@ type Options struct {
 type Facts struct {
 	Release string
 	CPUs    int
-	Types   *btf.Spec // decoded as they are asked for
+	Types   *btf.Spec  // decoded as they are asked for
+	Cache   *btf.Cache // holds Types, for loading programs; nil when they come from a file
 
 	Cgroups Cgroups
 	// Missing says what this kernel lacks or denies, and what follows, one sentence each.
@@ -64,7 +65,9 @@ func Read(o Options) (*Facts, error) {
 	if o.BTF != "" {
 		f.Types, err = btf.LoadSpec(o.BTF)
 	} else {
-		f.Types, err = btf.LoadKernelSpec()
+		// Through the cache, so that loading programs does not decode the types a second time.
+		f.Cache = btf.NewCache()
+		f.Types, err = f.Cache.Kernel()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the types of kernel %s: %w; boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, or name a BTF file for it with --btf", f.Release, err)

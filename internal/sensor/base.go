@@ -104,7 +104,10 @@ func Load(o Options) (*Base, error) {
 			return nil, fmt.Errorf("set constant %s: %w", name, err)
 		}
 	}
-	opts := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: o.Facts.Types}}
+	opts := ebpf.CollectionOptions{Cache: o.Facts.Cache}
+	if opts.Cache == nil {
+		opts.Programs.KernelTypes = o.Facts.Types
+	}
 	b.coll, err = ebpf.NewCollectionWithOptions(spec, opts)
 	if err != nil && refused(err) == snapshotProg {
 		// Everything else works without it.

@@ -493,7 +493,7 @@ func (e *Enricher) fork(r *decode.Record) {
 	p.Flags = event.FlagExecve
 	p.Refcnt = 1
 	p.NsPid = f.Nspid
-	p.InInitTree = r.Flags&abi.FlagInTree != 0 || (parent != nil && parent.InInitTree)
+	p.InInitTree = f.Nspid == 1 || (parent != nil && parent.InInitTree)
 	if p.InInitTree {
 		p.Flags |= event.FlagInInitTree
 	}
