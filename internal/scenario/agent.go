@@ -201,7 +201,7 @@ func (a *agent) output() string {
 	return tail(string(text))
 }
 
-// await waits until the log holds a match.
+// awaitLog waits until the log holds a match.
 func (a *agent) awaitLog(re *regexp.Regexp) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		dead := !a.running()
@@ -275,65 +275,74 @@ func (a *agent) kill() error {
 	return nil
 }
 
-// find waits for an event, after which one and all before are known. It fails when the agent ends first, or when a marker
-// that was provoked after the call came through and patience is over.
+// grace is how long an event may come after a marker that was provoked later than the event: reports of loss have a
+// clock of their own, and what waits for its process is let go by one.
+const grace = 10 * time.Second
+
+// find waits for an event.
 func (a *agent) find(q *query) (*event, error) {
 	var at position
-	var nearest []string
-	best := 1 << 30
-	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
-		dead := !a.running()
-		var found *event
+	var found *event
+	look := func() error {
 		var err error
 		at, err = a.export.scan(at, func(line []byte) (bool, error) {
 			if !q.mayMatch(line) {
 				return false, nil
 			}
 			e, err := parseEvent(line)
-			if err != nil {
-				return true, err
-			}
-			if len(q.misses(e)) == 0 {
+			if err == nil && len(q.misses(e)) == 0 {
 				found = e
 			}
-			return found != nil, nil
+			return found != nil, err
 		})
-		if err != nil || found != nil {
+		return err
+	}
+	if err := look(); err != nil || found != nil {
+		return found, err
+	}
+	if a.running() {
+		if err := a.mark(); err != nil {
+			return nil, err
+		}
+	}
+	wait := grace
+	if q.kind == "rate_limit_info" {
+		wait = patience // told once a minute
+	}
+	for deadline := time.Now().Add(wait); ; time.Sleep(pause) {
+		dead := !a.running() // before looking: it may say something and end
+		if err := look(); err != nil || found != nil {
 			return found, err
 		}
-		if !dead && time.Now().Before(deadline) {
-			// What the agent has not said once a marker came through, it will not say.
-			if err := a.mark(); err != nil {
-				return nil, err
-			}
-			if at, err = a.export.scan(at, func(line []byte) (bool, error) {
-				if q.mayMatch(line) {
-					if e, err := parseEvent(line); err == nil && len(q.misses(e)) == 0 {
-						found = e
-					}
-				}
-				return found != nil, nil
-			}); err != nil || found != nil {
-				return found, err
-			}
+		if dead || time.Now().After(deadline) {
+			return nil, a.nearest(q)
 		}
-		// Say what came nearest.
-		_, _ = a.export.scan(position{}, func(line []byte) (bool, error) {
-			if q.kind != "any" && !bytes.HasPrefix(line, []byte(`{"`+q.kind+`"`)) {
-				return false, nil
-			}
-			if e, err := parseEvent(line); err == nil {
-				if m := q.misses(e); len(m) < best && len(m) < len(q.conds) {
-					best, nearest = len(m), m
-				}
-			}
-			return false, nil
-		})
-		if nearest != nil {
-			return nil, fmt.Errorf("no such event; the nearest one misses:\n\t%s", strings.Join(nearest, "\n\t"))
-		}
-		return nil, errors.New("no such event, and none that meets any condition")
 	}
+}
+
+// nearest says which event came closest to a query that none meets.
+func (a *agent) nearest(q *query) error {
+	var misses []string
+	_, err := a.export.scan(position{}, func(line []byte) (bool, error) {
+		if q.kind != "any" && !bytes.HasPrefix(line, []byte(`{"`+q.kind+`"`)) {
+			return false, nil
+		}
+		e, err := parseEvent(line)
+		if err != nil {
+			return true, err
+		}
+		if m := q.misses(e); len(m) < len(q.conds) && (misses == nil || len(m) < len(misses)) {
+			misses = m
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	if misses == nil {
+		return errors.New("no such event, and none that meets any condition")
+	}
+	return fmt.Errorf("no such event; the nearest one misses:\n\t%s", strings.Join(misses, "\n\t"))
 }
 
 // count gives the number of events so far that match, and the last of them.

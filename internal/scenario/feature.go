@@ -5,9 +5,10 @@ package scenario
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -150,12 +151,7 @@ func newFacts(matrix, row string) (*facts, error) {
 }
 
 func unknownFeature(name string) error {
-	var names []string
-	for n := range probes() {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	return fmt.Errorf("unknown feature %q: there are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("unknown feature %q: there are %s", name, strings.Join(slices.Sorted(maps.Keys(probes())), ", "))
 }
 
 // lacks gives why a feature is not there, or nil. broken is set when it should be, by the matrix.

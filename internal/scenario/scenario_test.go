@@ -3,8 +3,10 @@
 package scenario
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +36,7 @@ func TestFeatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range probes() {
+	for _, name := range slices.Sorted(maps.Keys(probes())) {
 		t.Run(name, func(t *testing.T) {
 			missing, broken := f.lacks(name)
 			switch {

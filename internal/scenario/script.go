@@ -65,7 +65,12 @@ func params(dir string, f *facts) testscript.Params {
 		Setup: func(env *testscript.Env) error {
 			s := &script{dir: env.WorkDir, facts: f, victims: map[string]*background{}, streams: map[string]*background{}, t: env.T()}
 			env.Values[scriptKey{}] = s
-			env.Defer(s.cleanUp)
+			begin := time.Now()
+			env.Defer(func() {
+				s.cleanUp()
+				// go test keeps the results until all scripts have ended; this shows that something goes on.
+				fmt.Printf("ran %s in %.1f s\n", strings.TrimPrefix(filepath.Base(env.WorkDir), "script-"), time.Since(begin).Seconds())
+			})
 			// Other users must reach what is in there.
 			for _, d := range []string{env.WorkDir, filepath.Dir(env.WorkDir)} {
 				if err := os.Chmod(d, 0o755); err != nil {

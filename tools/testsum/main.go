@@ -59,7 +59,7 @@ func (s *sum) print(w io.Writer) {
 
 func runAll(ctx context.Context, steps []string, w io.Writer) (*sum, error) {
 	if len(steps) == 0 {
-		return nil, errors.New("no steps; want 'name: command' ...")
+		return nil, errors.New("no steps: want 'name: command' for each")
 	}
 	total := &sum{}
 	for _, step := range steps {
@@ -115,8 +115,10 @@ func (s *sum) step(ctx context.Context, name, line string, w io.Writer) {
 
 var (
 	result = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+)`)
-	// What go test -v says only while it is under way, and the sums of a testsum inside.
-	chatter = regexp.MustCompile(`^(=== (RUN|PAUSE|CONT|NAME)|PASS$|\?.*\[no test files\]|failed: |\d+ skipped$|\d+ passed, \d+ failed$)`)
+	// go test -v names the test whose lines follow. Results of tests within tests come when the outer one has ended.
+	talking = regexp.MustCompile(`^=== (?:RUN|PAUSE|CONT|NAME)\s+(\S*)`)
+	// The sums of a testsum inside, and what says nothing.
+	chatter = regexp.MustCompile(`^(PASS$|\?.*\[no test files\]|failed: |\d+ skipped$|\d+ passed, \d+ failed$)`)
 	// Lines that tests print are indented; so are their results.
 	indented = regexp.MustCompile(`^\s`)
 )
@@ -124,12 +126,14 @@ var (
 // read counts the results in what a command prints, and passes on what a reader wants to see: results, why a test was
 // skipped, all that a failing test said, and everything that is no test's.
 func (s *sum) read(step string, r io.Reader, w io.Writer) {
-	var said []string // by tests whose result is not known yet
+	said := map[string][]string{} // by tests whose result is not known yet
+	who := ""
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadString('\n')
 		if line = strings.TrimRight(line, "\n"); line != "" || err == nil {
 			m := result.FindStringSubmatch(line)
+			t := talking.FindStringSubmatch(line)
 			switch {
 			case m != nil:
 				switch m[1] {
@@ -140,16 +144,19 @@ func (s *sum) read(step string, r io.Reader, w io.Writer) {
 				case "FAIL":
 					s.fail(step + ": " + m[2])
 				}
+				fmt.Fprintln(w, line)
 				if m[1] != "PASS" {
-					for _, l := range said {
+					for _, l := range said[m[2]] {
 						fmt.Fprintln(w, l)
 					}
 				}
-				said = nil
-				fmt.Fprintln(w, line)
+				delete(said, m[2])
+				who = m[2]
+			case t != nil:
+				who = t[1]
 			case chatter.MatchString(line):
-			case indented.MatchString(line):
-				said = append(said, line)
+			case indented.MatchString(line) && who != "":
+				said[who] = append(said[who], line)
 			default:
 				fmt.Fprintln(w, line)
 			}
@@ -158,7 +165,7 @@ func (s *sum) read(step string, r io.Reader, w io.Writer) {
 			break
 		}
 	}
-	for _, l := range said {
-		fmt.Fprintln(w, l)
+	for name, l := range said { // of a test that had no end, or that said more after its result
+		fmt.Fprintf(w, "%s:\n%s\n", name, strings.Join(l, "\n"))
 	}
 }

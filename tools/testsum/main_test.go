@@ -21,18 +21,18 @@ func TestSum(t *testing.T) {
 		{"a failing one", []string{"a: exit 3", "b: true"}, "failed: a\n1 passed, 1 failed\n", []string{"exit status 3"}, nil},
 		{
 			"tests and tests within",
-			[]string{`u: printf '=== RUN TestA\n    x: chat\n    --- PASS: TestA/b (0.1s)\n--- PASS: TestA (0.1s)\nPASS\nok pkg\n'`},
+			[]string{`u: printf '=== RUN TestA\n    x: chat\n=== RUN TestA/b\n    x: chat\n    --- PASS: TestA/b (0.1s)\n--- PASS: TestA (0.1s)\nPASS\nok pkg\n'`},
 			"2 passed, 0 failed\n", []string{"    --- PASS: TestA/b", "ok pkg"}, []string{"=== RUN", "chat"},
 		},
 		{
 			"a failing test says why",
-			[]string{`u: printf '    x: why\n--- FAIL: TestA (0.1s)\n'; exit 1`},
+			[]string{`u: printf '=== RUN TestA\n    x: why\n--- FAIL: TestA (0.1s)\n'; exit 1`},
 			"failed: u: TestA\n0 passed, 1 failed\n", []string{"why"}, nil,
 		},
 		{
 			"a skipped test says why",
-			[]string{`u: printf '    x: needs lsm\n--- SKIP: TestA (0.1s)\n--- PASS: TestB (0.1s)\n'`},
-			"1 skipped\n1 passed, 0 failed\n", []string{"needs lsm"}, nil,
+			[]string{`u: printf '=== RUN TestA\n=== RUN TestA/b\n    x: needs lsm\n=== RUN TestA/c\n    x: hush\n--- PASS: TestA (0.1s)\n    --- SKIP: TestA/b (0.1s)\n    --- PASS: TestA/c (0.1s)\n'`},
+			"1 skipped\n2 passed, 0 failed\n", []string{"needs lsm"}, []string{"hush"},
 		},
 		{
 			"a failure without a test",
