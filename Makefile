@@ -65,9 +65,14 @@ check: ## format, vet, linters, rules of the repository, generated files up to d
 		'repository: $(GO) test -count=1 -v .' \
 		'generated: tools/fresh.sh'
 
+# Not part of check: see docs/decisions/0002-linters.md.
+.PHONY: lint
+lint: ## all linters of .golangci.yml; builds golangci-lint the first time, which takes minutes
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run
+
 .PHONY: unit
 unit: ## what needs no root and no particular kernel
-	@$(SUM) 'unit: $(GO) test -v ./...'
+	@$(SUM) 'unit: $(GO) test -v $$($(GO) list ./... | grep -vx tetragon)'
 
 # What runs in a guest and here: the same static binaries.
 bin/scenario.test: FORCE

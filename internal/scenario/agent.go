@@ -189,7 +189,10 @@ func (a *agent) mark() error {
 }
 
 func (a *agent) died() error {
-	return fmt.Errorf("the agent has ended (%v); it said:\n%s", a.err, a.output())
+	if a.err == nil {
+		return fmt.Errorf("the agent has ended; it said:\n%s", a.output())
+	}
+	return fmt.Errorf("the agent has ended: %w; it said:\n%s", a.err, a.output())
 }
 
 // output gives the end of what the agent printed.

@@ -43,7 +43,7 @@ func probes() map[string]func() error {
 
 func exists(path string) error {
 	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("%w: %v", errMissing, err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func needThrowaway() error {
 // needAlice asks for a user who may become root by sudo without a password.
 func needAlice() error {
 	if _, err := user.Lookup("alice"); err != nil {
-		return fmt.Errorf("%w: %v", errMissing, err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	return nil
 }
@@ -84,10 +84,10 @@ func hasStruct(name string) error {
 func hasType(name string, t any) error {
 	spec, err := btf.LoadKernelSpec()
 	if err != nil {
-		return fmt.Errorf("%w: %v", errMissing, err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	if err := spec.TypeByName(name, t); err != nil {
-		return fmt.Errorf("%w: %v", errMissing, err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func attaches(kind ebpf.AttachType, to string) error {
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %v", errMissing, err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	defer p.Close()
 	var l link.Link
@@ -113,7 +113,7 @@ func attaches(kind ebpf.AttachType, to string) error {
 		l, err = link.AttachTracing(link.TracingOptions{Program: p})
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %v", errMissing, err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	return l.Close()
 }

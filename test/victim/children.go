@@ -104,7 +104,7 @@ func forkOnly(args []string) error {
 	if pid == 0 && errno == 0 {
 		// Only one thread is left and the runtime does not know it: nothing but system calls from here.
 		for {
-			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, uintptr(status), 0, 0)
+			_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, uintptr(status), 0, 0)
 		}
 	}
 	syscall.ForkLock.Unlock()

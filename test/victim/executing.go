@@ -165,7 +165,7 @@ func badUTF8([]string) error {
 	if err := os.WriteFile(path, data, 0o755); err != nil {
 		return err
 	}
-	defer os.Remove(path)
+	defer func() { _ = os.Remove(path) }()
 	return run([]string{path, "exit", "0", "\xc3\x28", "ok", "\xed\xa0\x80"})
 }
 

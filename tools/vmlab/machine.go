@@ -137,7 +137,8 @@ func (m *machine) boot(ctx context.Context, work, initrd string) (int, error) {
 		portStderr: func(r io.Reader) error { _, err := io.Copy(os.Stderr, r); return err },
 		portFiles:  func(r io.Reader) error { outErr = m.takeFiles(r); _, err := io.Copy(io.Discard, r); return err },
 		portState: func(r io.Reader) error {
-			for s := bufio.NewScanner(r); s.Scan(); {
+			s := bufio.NewScanner(r)
+			for s.Scan() {
 				word, value, _ := strings.Cut(s.Text(), " ")
 				switch word {
 				case stateStarted:
@@ -148,7 +149,7 @@ func (m *machine) boot(ctx context.Context, work, initrd string) (int, error) {
 					code, ended = n, err == nil
 				}
 			}
-			return nil
+			return s.Err()
 		},
 	}
 	var ends []*os.File
@@ -230,7 +231,7 @@ func (m *machine) takeFiles(r io.Reader) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
