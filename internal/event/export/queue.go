@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package export
+
+import "sync"
+
+// A queue holds encoded events between the lane and one sink. It is bounded in bytes and in events, so that a sink that
+// stands still costs no more than it was given. Events lie one after the other in chunks of a fixed size, which are
+// reused: a queue that keeps up does not allocate.
+//
+// Producer (the lane) and consumer (the sink's goroutine) are one goroutine each. The producer fills a chunk of its own
+// and takes the lock once a chunk or batch, not once an event. The last chunk, when it still has room, is taken back at
+// the next batch: small batches do not leave half-empty chunks behind.
+type queue struct {
+	chunkBytes int
+	maxBytes   int
+	maxEvents  int
+	wake       chan struct{} // a token when there is something to take, or the queue was closed
+
+	// Of the producer.
+	open *chunk // being filled; nil between batches
+	room int    // events that may still be added in this batch
+
+	mu sync.Mutex
+
+	ready  []*chunk // oldest first
+	free   []*chunk
+	bytes  int  // capacity of all chunks in use
+	events int  // in ready, and in the chunk that the consumer works on
+	closed bool // takes nothing more
+	gone   bool // and nobody will take what is in it
+}
+
+// chunk holds whole events, in the framing of its sink.
+type chunk struct {
+	buf      []byte
+	n        int // events
+	capacity int // as counted in queue.bytes
+}
+
+// maxFree chunks wait for reuse; more than that were needed by a burst and are given back.
+const maxFree = 8
+
+func newQueue(chunkBytes, maxBytes, maxEvents int) *queue {
+	return &queue{
+		chunkBytes: chunkBytes,
+		maxBytes:   max(maxBytes, chunkBytes),
+		maxEvents:  maxEvents,
+		wake:       make(chan struct{}, 1),
+	}
+}
+
+// verdict says whether an event may be added.
+type verdict uint8
+
+const (
+	accepted verdict = iota
+	full
+	shut
+)
+
+// reserve makes sure that one more event can be added to q.open. Producer only.
+func (q *queue) reserve() verdict {
+	if q.open != nil && q.room > 0 && len(q.open.buf) < q.chunkBytes-q.chunkBytes/8 {
+		return accepted
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return shut
+	}
+	if q.open != nil && q.room <= 0 {
+		return full
+	}
+	if q.open != nil {
+		q.push()
+		q.signal()
+	}
+	q.room = q.maxEvents - q.events
+	if q.room <= 0 {
+		return full
+	}
+	if last := len(q.ready) - 1; last >= 0 && len(q.ready[last].buf) < q.chunkBytes-q.chunkBytes/8 {
+		q.open = q.ready[last]
+		q.ready = q.ready[:last]
+		q.events -= q.open.n
+		return accepted
+	}
+	if q.bytes+q.chunkBytes > q.maxBytes {
+		return full
+	}
+	if last := len(q.free) - 1; last >= 0 {
+		q.open = q.free[last]
+		q.free = q.free[:last]
+	} else {
+		q.open = &chunk{buf: make([]byte, 0, q.chunkBytes), capacity: q.chunkBytes}
+	}
+	q.bytes += q.open.capacity
+	return accepted
+}
+
+// commit counts the event that was just added to q.open. Producer only.
+func (q *queue) commit() {
+	q.open.n++
+	q.room--
+}
+
+// flush hands what was added to the consumer. It returns how many events nobody will take. Producer only.
+func (q *queue) flush() (lost int) {
+	if q.open == nil {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.gone {
+		lost = q.open.n
+		q.open = nil
+		return lost
+	}
+	q.push()
+	q.signal()
+	return 0
+}
+
+// push moves the open chunk to ready.
+// Requires: q.mu held, q.open not nil.
+func (q *queue) push() {
+	c := q.open
+	q.open = nil
+	q.bytes += cap(c.buf) - c.capacity // it has grown when an event was larger than what was left
+	c.capacity = cap(c.buf)
+	if c.n == 0 {
+		q.recycle(c)
+		return
+	}
+	q.events += c.n
+	q.ready = append(q.ready, c)
+}
+
+// recycle puts a chunk away, or leaves it to the garbage collector.
+// Requires: q.mu held.
+func (q *queue) recycle(c *chunk) {
+	q.bytes -= c.capacity
+	if c.capacity != q.chunkBytes || len(q.free) >= maxFree || q.gone {
+		return
+	}
+	c.buf, c.n = c.buf[:0], 0
+	q.free = append(q.free, c)
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pop returns the oldest chunk, which is the consumer's until release. It returns nil when there is none, with last set
+// when there will never be one again.
+func (q *queue) pop() (c *chunk, last bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.ready) == 0 || q.gone {
+		q.gone = q.gone || q.closed
+		return nil, q.gone
+	}
+	c = q.ready[0]
+	q.ready = append(q.ready[:0], q.ready[1:]...) // short: maxBytes/chunkBytes at most
+	return c, false
+}
+
+// release gives a chunk back. false says that its events were counted by abandon meanwhile.
+func (q *queue) release(c *chunk) (counts bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.gone {
+		return false
+	}
+	q.events -= c.n
+	q.recycle(c)
+	return true
+}
+
+// close lets the consumer have what is there and takes nothing more.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.signal()
+}
+
+// abandon ends the queue at once. It returns how many events it still held, the consumer's chunk included.
+func (q *queue) abandon() (left int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.gone {
+		left = q.events
+	}
+	q.closed, q.gone = true, true
+	q.ready, q.free, q.events = nil, nil, 0
+	q.signal()
+	return left
+}
+
+// busy says whether events wait, those of the consumer's chunk included.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.events > 0
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package export
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tetragon/internal/event"
+	"tetragon/internal/metrics"
+)
+
+// Encoder writes an event. Both methods append to b and do not keep ev.
+type Encoder interface {
+	AppendJSON(b []byte, ev *event.Event) []byte // one line, without its end
+	AppendWire(b []byte, ev *event.Event) []byte // a GetEventsResponse in protobuf's wire format
+}
+
+// Matcher says whether a sink wants an event. It is called in the lane.
+type Matcher interface {
+	Match(ev *event.Event) bool
+}
+
+// Options of a Set.
+type Options struct {
+	Encoder Encoder
+	Ledger  *metrics.Ledger
+	Lane    *metrics.Lane // counters for Prometheus; nil: not counted
+	Log     *slog.Logger  // nil: silent
+	Now     func() time.Time
+}
+
+// Set is all sinks. Batch and Close belong to the lane; the rest is safe for concurrent use.
+type Set struct {
+	opts Options
+	lane *metrics.Lane
+	log  *slog.Logger
+	now  func() time.Time
+
+	all  *metrics.Stage // of all subscribers together, also of those that have gone
+	next atomic.Uint64  // number of the last subscriber
+
+	sinks atomic.Pointer[[]*sink] // replaced, never changed
+
+	mu sync.Mutex // held to replace sinks
+
+	closed bool
+}
+
+// NewSet returns a set without sinks. Events of a batch that no sink takes are not counted here.
+func NewSet(o Options) *Set {
+	s := &Set{opts: o, lane: o.Lane, log: o.Log, now: o.Now}
+	if s.lane == nil {
+		s.lane = new(metrics.Lane)
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.sinks.Store(new([]*sink))
+	s.all = o.Ledger.Stage("grpc", reasons[:]...)
+	return s
+}
+
+// ErrClosed says that the sink, or the whole set, was closed.
+var ErrClosed = errors.New("event stream closed")
+
+func (s *Set) add(k *sink) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	sinks := append(slices.Clone(*s.sinks.Load()), k)
+	s.sinks.Store(&sinks)
+	return nil
+}
+
+func (s *Set) remove(k *sink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sinks := slices.DeleteFunc(slices.Clone(*s.sinks.Load()), func(o *sink) bool { return o == k })
+	s.sinks.Store(&sinks)
+}
+
+// Batch gives events to all sinks. It keeps neither the slice nor the events, and never waits. Lane only; also to be
+// called with no events from time to time, so that reports of losses come out.
+func (s *Set) Batch(evs []event.Event) {
+	sinks := *s.sinks.Load()
+	if len(sinks) == 0 {
+		return
+	}
+	now := s.now()
+	for i := range evs {
+		s.give(&evs[i], sinks, now)
+	}
+	for _, k := range sinks {
+		k.report(s.opts.Encoder, now, false)
+		k.flush(s.lane)
+	}
+}
+
+// give encodes one event into the queues of the sinks that want it. Where two sinks share a format, the second copies
+// what was encoded for the first.
+func (s *Set) give(ev *event.Event, sinks []*sink, now time.Time) {
+	var done [numFormats][]byte
+	for _, k := range sinks {
+		if !k.wants(ev, now) {
+			continue
+		}
+		c := k.q.open
+		at := len(c.buf)
+		if k.format == wire {
+			c.buf = append(c.buf, 0, 0, 0, 0) // the length, see frame
+		}
+		from := len(c.buf)
+		switch {
+		case done[k.format] != nil:
+			c.buf = append(c.buf, done[k.format]...)
+		case k.format == wire:
+			c.buf = s.opts.Encoder.AppendWire(c.buf, ev)
+		default:
+			c.buf = s.opts.Encoder.AppendJSON(c.buf, ev)
+		}
+		if len(c.buf) == from { // an empty line would be a broken line
+			c.buf = c.buf[:at]
+			k.count.dropped[notEncodable]++
+			continue
+		}
+		done[k.format] = c.buf[from:]
+		k.finish(c, at)
+		if k.exporter {
+			k.count.lastTime = max(k.count.lastTime, ev.Time)
+		}
+	}
+}
+
+// Close takes nothing more, writes out what waits until ctx ends, and closes the sinks. What is left then is counted as
+// dropped. Streams get at most a second. Call it after the last Batch.
+func (s *Set) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	sinks := *s.sinks.Load()
+	s.sinks.Store(new([]*sink))
+	s.mu.Unlock()
+
+	now := s.now()
+	for _, k := range sinks {
+		k.report(s.opts.Encoder, now, true)
+		k.flush(s.lane)
+		k.q.close()
+	}
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var errs []error
+	for _, k := range sinks {
+		errs = append(errs, k.end(ctx, short))
+	}
+	return errors.Join(errs...)
+}
+
+// format is how the events in a queue are written.
+type format uint8
+
+const (
+	lines      format = iota // JSON, each with its end of line
+	wire                     // protobuf, each behind four bytes of length
+	numFormats = iota
+)
+
+// The reasons why a sink drops an event, as indices into its stage.
+const (
+	filtered     = iota // its filters refuse it
+	rateLimit           // more than the limit allows in this minute
+	queueFull           // the sink did not keep up
+	writeError          // the file or pipe refused it
+	closed              // the sink was closed first
+	notEncodable        // the encoder wrote nothing
+	numReasons   = iota
+)
+
+var reasons = [numReasons]string{
+	filtered: "filtered", rateLimit: "rate_limit", queueFull: "queue_full", writeError: "write_error", closed: "closed",
+	notEncodable: "not_encodable",
+}
+
+// sink is one way out: what it wants, and the queue between the lane and the goroutine that serves it.
+type sink struct {
+	name     string
+	format   format
+	match    Matcher  // nil: everything
+	limit    *limiter // nil: none
+	losses   bool     // takes loss events, and reports its own
+	exporter bool     // counts in the metrics of the file export
+	q        *queue
+	stages   []*metrics.Stage
+	finished chan struct{} // closed when the consumer has ended; nil for a subscriber
+
+	// Of the lane.
+	count counts
+	owed  debts
+
+	refused atomic.Uint64 // events dropped by write errors so far
+	healthy atomic.Bool   // the last write went well
+}
+
+// counts are collected over a batch, to touch the shared counters once.
+type counts struct {
+	seen     uint64
+	dropped  [numReasons]uint64
+	taken    uint64
+	lastTime int64
+}
+
+// wants decides whether the event goes into the queue, and counts it if not.
+// Ensures: if true, k.q.open has room for it.
+func (k *sink) wants(ev *event.Event, now time.Time) bool {
+	if ev.Kind == event.KindLoss {
+		if !k.losses {
+			return false
+		}
+	} else {
+		if k.match != nil && !k.match.Match(ev) {
+			k.count.seen++
+			k.count.dropped[filtered]++
+			return false
+		}
+		if k.limit != nil && !k.limit.allow(now) {
+			k.count.seen++
+			k.drop(rateLimit, ev)
+			return false
+		}
+	}
+	k.count.seen++
+	switch k.q.reserve() {
+	case accepted:
+		return true
+	case full:
+		k.drop(queueFull, ev)
+	case shut:
+		k.count.dropped[closed]++
+	}
+	return false
+}
+
+func (k *sink) drop(reason int, ev *event.Event) {
+	k.count.dropped[reason]++
+	k.owed.add(reason, ev)
+}
+
+// finish completes the event that starts at c.buf[at].
+func (k *sink) finish(c *chunk, at int) {
+	if k.format == wire {
+		frame(c.buf[at:])
+	} else {
+		c.buf = append(c.buf, '\n')
+	}
+	k.q.commit()
+	k.count.taken++
+}
+
+// flush lets the consumer have the batch and moves its counts to the ledger.
+func (k *sink) flush(lane *metrics.Lane) {
+	if lost := k.q.flush(); lost > 0 {
+		k.count.dropped[closed] += uint64(lost)
+	}
+	c := &k.count
+	if c.seen == 0 {
+		return
+	}
+	for _, st := range k.stages {
+		st.Seen(c.seen)
+		for r, n := range c.dropped {
+			if n > 0 {
+				st.Drop(r, n)
+			}
+		}
+	}
+	if k.exporter {
+		lane.Exported.Add(c.taken)
+		lane.RateLimited.Add(c.dropped[rateLimit])
+		if c.lastTime > lane.LastExported.Load() {
+			lane.LastExported.Store(c.lastTime)
+		}
+	}
+	if k.format == wire && !k.losses {
+		lane.Overflowed.Add(c.dropped[queueFull])
+	}
+	*c = counts{}
+}
+
+// settle counts what became of a chunk, unless that was counted already.
+func (k *sink) settle(c *chunk, reason int, lost int) {
+	n := c.n // release recycles the chunk
+	if !k.q.release(c) {
+		return
+	}
+	for _, st := range k.stages {
+		st.Deliver(uint64(n - lost))
+		if lost > 0 {
+			st.Drop(reason, uint64(lost))
+		}
+	}
+}
+
+// end waits for the consumer to finish with what is in the queue; a subscriber has only until short ends.
+func (k *sink) end(ctx, short context.Context) error {
+	if k.finished == nil {
+		for k.q.busy() {
+			select {
+			case <-short.Done():
+				k.abandon()
+			case <-time.After(time.Millisecond): // the client's pace is not ours to be told of
+			}
+		}
+		return nil
+	}
+	select {
+	case <-k.finished:
+		return nil
+	case <-ctx.Done():
+	}
+	if left := k.abandon(); left > 0 {
+		return fmt.Errorf("close %s: %d events not written: %w", k.name, left, ctx.Err())
+	}
+	return nil
+}
+
+// abandon drops what is in the queue.
+func (k *sink) abandon() int {
+	left := k.q.abandon()
+	if left > 0 {
+		for _, st := range k.stages {
+			st.Drop(closed, uint64(left))
+		}
+	}
+	return left
+}
+
+// countLines returns the number of lines in b.
+func countLines(b []byte) int { return bytes.Count(b, []byte{'\n'}) }
