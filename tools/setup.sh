@@ -12,10 +12,12 @@ debootstrap:debootstrap
 e2fsprogs:mke2fs
 jq:jq
 kmod:depmod
+llvm-19:llvm-strip-19
 libcap2-bin:capsh
 bpftool:bpftool
 bsdextrautils:wall
 passwd:passwd
+protobuf-compiler:protoc
 qemu-system-x86:qemu-system-x86_64
 sudo:sudo
 util-linux:unshare
@@ -28,6 +30,8 @@ for w in $wanted; do
 done
 # clang compiles the BPF objects against libbpf's headers.
 [ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
+# protoc wants the types that every .proto may use.
+[ -e /usr/include/google/protobuf/any.proto ] || missing="$missing libprotobuf-dev"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then

@@ -480,7 +480,7 @@ func (b *background) awaitMarker() error {
 		select {
 		case err := <-b.done:
 			b.done <- err
-			return fmt.Errorf("the stream ended (%v):\n%s", err, tail(string(text)))
+			return errors.Join(errors.New("the stream ended too early"), err, errors.New(tail(string(text))))
 		default:
 		}
 	}
