@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
+
 	"tetragon/api/v1/tetragon"
 )
 
@@ -63,6 +65,20 @@ func (c *Compact) Append(b []byte, ev *tetragon.GetEventsResponse) ([]byte, erro
 		return b, err
 	}
 	return l.b, nil
+}
+
+// Render is Append for an event in wire format, as event/export hands it to a writer. An event that cannot be shown
+// leaves a line that says so.
+func (c *Compact) Render(b, wire []byte) []byte {
+	ev := &tetragon.GetEventsResponse{}
+	err := proto.Unmarshal(wire, ev)
+	if err == nil {
+		b, err = c.Append(b, ev)
+	}
+	if err != nil {
+		b = append(b, label("⚠", "error")+" "+safe("show event: "+err.Error())+"\n"...)
+	}
+	return b
 }
 
 func (c *Compact) event(l *compactLine, ev *tetragon.GetEventsResponse) error {

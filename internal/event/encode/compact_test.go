@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"tetragon/api/v1/tetragon"
 )
@@ -282,6 +283,24 @@ func TestCompact_errors(t *testing.T) {
 		if err == nil || err.Error() != want || string(got) != "x" {
 			t.Errorf("%s: %q, %v", event, got, err)
 		}
+	}
+}
+
+func TestCompact_render(t *testing.T) {
+	c := NewCompact(CompactOptions{})
+	wire, err := proto.Marshal(fromJSON(t, `{"process_exec":{POD}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(c.Render([]byte("x"), wire)); got != "x🚀 process ns/pod /bin/x \n" {
+		t.Errorf("got %q", got)
+	}
+	if got := string(c.Render(nil, nil)); got != "⚠ error   show event: unknown event type: UNDEF\n" {
+		t.Errorf("got %q", got)
+	}
+	got := string(c.Render(nil, []byte("\xff\xff")))
+	if !strings.HasPrefix(got, "⚠ error   ") || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\n") {
+		t.Errorf("got %q", got)
 	}
 }
 
