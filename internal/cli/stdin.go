@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"tetragon/api/v1/tetragon"
+	"tetragon/internal/event/filter"
 )
 
 // eventsOnStdin says whether standard input brings events: it does unless it is a terminal, /dev/null or another
@@ -33,19 +34,21 @@ func (a *app) eventsOnStdin() (io.Reader, bool) {
 type lineSource struct {
 	app     *app
 	in      *bufio.Reader
-	match   func(*tetragon.GetEventsResponse) bool
-	project func(*tetragon.GetEventsResponse) error
+	filter  *filter.Filter
 	line    int
 	skipped int
 }
 
 func (a *app) newLineSource(in io.Reader, req *tetragon.GetEventsRequest) (*lineSource, error) {
-	s := &lineSource{app: a, in: bufio.NewReaderSize(in, 64<<10)}
-	var err error
-	if s.match, s.project, err = localFilters(req); err != nil {
-		return nil, err
+	if len(req.GetFieldFilters()) > 0 {
+		return nil, hint(errors.New("--include-fields and --exclude-fields need an agent"),
+			"jq can leave out fields of events from standard input")
 	}
-	return s, nil
+	f, err := filter.New(req.GetAllowList(), req.GetDenyList(), filter.Everything())
+	if err != nil {
+		return nil, fmt.Errorf("read filters: %w", err)
+	}
+	return &lineSource{app: a, in: bufio.NewReaderSize(in, 64<<10), filter: f}, nil
 }
 
 // next returns the next event that the filters let through, and io.EOF at the end. A line that is no event is skipped.
@@ -65,13 +68,9 @@ func (s *lineSource) next() (*tetragon.GetEventsResponse, error) {
 			s.skip(err)
 			continue
 		}
-		if !s.match(ev) {
-			continue
+		if s.filter.MatchProto(ev) {
+			return ev, nil
 		}
-		if err := s.project(ev); err != nil {
-			return nil, err
-		}
-		return ev, nil
 	}
 }
 
