@@ -112,6 +112,9 @@ func explain(target string, err error) error {
 	case codes.Canceled:
 		return fmt.Errorf("ask %s: %w", target, context.Canceled)
 	case codes.Unavailable:
+		if _, cause, ok := strings.Cut(text, "Error while dialing: "); ok {
+			text = strings.TrimRight(cause, `"`) // the rest is how the library is built
+		}
 		err = fmt.Errorf("connect to %s: %s", target, text)
 		switch {
 		case strings.Contains(text, "permission denied"):
