@@ -10,10 +10,11 @@ SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(cgrp_attach, struct cgroup *dst, const char *path, struct task_struct *t, bool threadgroup)
 {
 	struct rec_cgroup r = { .h.kind = REC_CGROUP };
+	struct cgroup *cg = plain(struct cgroup, dst);
 	struct proc *p;
 	long n;
 
-	if (t->pid != t->tgid || dst->root->hierarchy_id != cgrp_hierarchy)
+	if (t->pid != t->tgid || cg->root->hierarchy_id != cgrp_hierarchy)
 		return 0;
 	p = bpf_task_storage_get(&procs, t, NULL, 0);
 	r.h.pid = t->tgid;
@@ -21,7 +22,7 @@ int BPF_PROG(cgrp_attach, struct cgroup *dst, const char *path, struct task_stru
 	if (p)
 		r.h.ktime = p->ktime;
 	r.h.time = bpf_ktime_get_boot_ns();
-	n = bpf_probe_read_kernel_str(r.name, CGROUP_NAME, dst->kn->name);
+	n = bpf_probe_read_kernel_str(r.name, CGROUP_NAME, cg->kn->name);
 	if (n > 0)
 		r.name_len = n - 1;
 	else

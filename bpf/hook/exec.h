@@ -54,13 +54,12 @@ static __noinline bool pieces_send(struct rec_head *h, __u32 what, __u64 from, _
 }
 
 /* Says why the exec raised privileges. uid and the like are those after the exec; the real ids do not change by it. */
-static __always_inline __u32 exec_priv(struct rec_exec *r, struct file *f, struct proc *me)
+static __always_inline __u32 exec_priv(struct rec_exec *r, struct inode *ino, struct vfsmount *mnt, struct proc *me)
 {
 	__u32 uid = r->ids[0], gid = r->ids[1], euid = r->ids[4], egid = r->ids[5], priv = 0;
 	__u64 permitted = r->caps[1], ambient = r->caps[4];
-	struct inode *ino = f->f_inode;
 
-	if ((r->mode & (S_ISUID | S_ISGID)) && !(f->f_path.mnt->mnt_flags & MNT_NOSUID)) {
+	if ((r->mode & (S_ISUID | S_ISGID)) && !(mnt->mnt_flags & MNT_NOSUID)) {
 		if ((r->mode & S_ISUID) && euid != uid && ino->i_uid.val == euid)
 			priv |= REC_PRIV_SETUID;
 		/* without group execute it means mandatory locking, and the kernel does not change the group */
@@ -149,15 +148,15 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 {
 	struct proc fresh = {}, *me;
 	struct scratch *s = scratch_get(SCRATCH_EXEC);
-	struct file *file = bprm->file;
-	struct mm_struct *mm = t->mm;
-	const struct cred *cred = t->cred;
-	__u64 now, fs = (__u64)t->fs;
+	struct task_struct *u = plain(struct task_struct, t);
+	struct file *trusted = bprm->file, *file = plain(struct file, trusted);
+	struct inode *inode = trusted->f_inode; /* both are found at the first search, and loads through them are cheaper */
+	struct mm_struct *mm = u->mm;
 	struct rec_exec *r;
-	__u64 pos = 0;
+	__u64 now, fs = (__u64)u->fs, pos = 0;
 	long n;
 
-	if (!s || !mm || !file)
+	if (!s || !mm)
 		return 0;
 	r = &s->r;
 	me = bpf_task_storage_get(&procs, t, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -183,19 +182,21 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 		r->parent_ktime = me->ktime;
 		r->parent_start = 0;
 	} else {
-		r->parent_pid = t->real_parent->tgid;
+		r->parent_pid = BPF_CORE_READ(t, real_parent, tgid);
 		r->parent_ktime = 0;
-		r->parent_start = t->real_parent->group_leader->start_boottime;
+		r->parent_start = BPF_CORE_READ(t, real_parent, group_leader, start_boottime);
 	}
 
-	fill_cred(r, cred);
-	fill_file(r, file);
-	r->priv = exec_priv(r, file, me);
+	fill_cred(r, u->cred);
+	r->mode = inode->i_mode;
+	r->inode = inode->i_ino;
+	r->nlink = inode->i_nlink;
+	r->priv = exec_priv(r, inode, file->f_path.mnt, me);
 	r->auid = bpf_core_field_exists(t->loginuid) ? t->loginuid.val : -1;
 	if (want_ns)
-		fill_ns(r, t, cred);
+		fill_ns(r, u);
 	else
-		r->nspid = task_nspid(t, NULL);
+		r->nspid = task_nspid(u->thread_pid, NULL);
 	if (r->nspid == 1) {
 		r->h.flags |= REC_F_IN_TREE;
 		me->flags |= PROC_IN_TREE;
@@ -228,7 +229,7 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 	r->env_total = 0;
 	if (want_env)
 		pos = exec_env(s, pos, mm);
-	pos = fill_cgroup(s, pos, t);
+	pos = fill_cgroup(s, pos, u->cgroups);
 	if (bounded(pos) > STRINGS) /* bound: the size of the output below */
 		return 0;
 	ring_send(REC_EXEC, r, sizeof(*r) + pos, now);

@@ -24,8 +24,9 @@ int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 		fresh.parent_ktime = pp->ktime;
 		fresh.flags |= pp->flags & PROC_IN_TREE;
 	}
-	if (child->thread_pid->level) {
-		nspid = task_nspid(child, NULL);
+	struct pid *tp = plain(struct task_struct, child)->thread_pid;
+	if (tp->level) {
+		nspid = task_nspid(tp, NULL);
 		if (nspid == 1)
 			fresh.flags |= PROC_IN_TREE;
 	}

@@ -18,6 +18,7 @@ int task_snapshot(struct bpf_iter__task *ctx)
 	struct task_struct *t = ctx->task;
 	struct scratch *s = scratch_get(SCRATCH_SNAPSHOT);
 	struct proc fresh = { .flags = PROC_SNAPSHOT }, *p;
+	struct task_struct *u;
 	struct rec_exec *r;
 	__u64 pos = 0;
 	__u64 now;
@@ -32,7 +33,8 @@ int task_snapshot(struct bpf_iter__task *ctx)
 		ring_send(REC_SNAP_END, &end, sizeof(end), now);
 		return 0;
 	}
-	if (t->pid != t->tgid || t->signal->live.counter <= 0)
+	u = plain(struct task_struct, t);
+	if (t->pid != t->tgid || BPF_CORE_READ(t, signal, live.counter) <= 0)
 		return 0; /* a thread, or a zombie: it has told its end */
 
 	r->h.kind = REC_SNAPSHOT;
@@ -43,7 +45,7 @@ int task_snapshot(struct bpf_iter__task *ctx)
 	if (!p) {
 		fresh.ktime = t->start_boottime;
 		fresh.parent_pid = BPF_CORE_READ(t, real_parent, tgid);
-		r->nspid = task_nspid(t, NULL);
+		r->nspid = task_nspid(u->thread_pid, NULL);
 		if (r->nspid == 1)
 			fresh.flags |= PROC_IN_TREE;
 		p = bpf_task_storage_get(&procs, t, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -65,11 +67,9 @@ int task_snapshot(struct bpf_iter__task *ctx)
 	r->parent_ktime = p->parent_ktime;
 	r->parent_start = BPF_CORE_READ(t, real_parent, group_leader, start_boottime);
 
-	const struct cred *cred = t->cred;
-
-	fill_cred(r, cred);
+	fill_cred(r, u->cred);
 	r->auid = bpf_core_field_exists(t->loginuid) ? t->loginuid.val : -1;
-	fill_ns(r, t, cred);
+	fill_ns(r, u);
 	r->priv = 0;
 	r->mode = 0;
 	r->inode = 0;
@@ -77,7 +77,7 @@ int task_snapshot(struct bpf_iter__task *ctx)
 	r->name_len = r->path_len = r->args_len = r->env_len = r->cwd_len = 0;
 	r->args_total = r->env_total = 0;
 
-	struct mm_struct *mm = t->mm;
+	struct mm_struct *mm = u->mm;
 
 	if (!mm) { /* a kernel thread, or a leader that left before its threads */
 		if (t->flags & PF_KTHREAD)
@@ -90,7 +90,6 @@ int task_snapshot(struct bpf_iter__task *ctx)
 			r->name_len = pos = n - 1;
 	} else {
 		struct file *exe = BPF_CORE_READ(mm, exe_file);
-		__u64 fs = (__u64)t->fs;
 
 		if (exe) {
 			struct inode *ino = BPF_CORE_READ(exe, f_inode);
@@ -98,9 +97,9 @@ int task_snapshot(struct bpf_iter__task *ctx)
 			r->mode = BPF_CORE_READ(ino, i_mode);
 			r->inode = BPF_CORE_READ(ino, i_ino);
 			r->nlink = BPF_CORE_READ(ino, i_nlink);
-			pos = fill_path(s, pos, fs, (__u64)BPF_CORE_READ(exe, f_path.mnt), (__u64)BPF_CORE_READ(exe, f_path.dentry));
+			pos = fill_path(s, pos, (__u64)u->fs, (__u64)BPF_CORE_READ(exe, f_path.mnt), (__u64)BPF_CORE_READ(exe, f_path.dentry));
 		}
-		pos = fill_cwd(s, pos, fs);
+		pos = fill_cwd(s, pos, (__u64)u->fs);
 
 		__u64 from = mm->arg_start, n = mm->arg_end - from;
 
@@ -116,7 +115,7 @@ int task_snapshot(struct bpf_iter__task *ctx)
 			}
 		}
 	}
-	pos = fill_cgroup(s, pos, t);
+	pos = fill_cgroup(s, pos, u->cgroups);
 	if (bounded(pos) > STRINGS) /* bound: the size of the output below */
 		return 0;
 	ring_send(REC_SNAPSHOT, r, sizeof(*r) + pos, now);

@@ -75,10 +75,24 @@ static __always_inline struct scratch *scratch_get(__u32 user)
 	return bpf_map_lookup_elem(&scratch, &user);
 }
 
+/* kernel: void *bpf_rdonly_cast(const void *obj, u32 btf_id)  6.2.. */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+/* The same pointer, but one that the verifier does not trust. For each load of a pointer through a trusted one it
+ * searches all of the kernel's types by name, several times, on each path that leads there (kernel:
+ * btf_nested_type_is_trusted, 6.2 to 6.18); that was 80 % of the time that the agent needed to start. Only what is handed
+ * to a helper that asks for a task must be loaded through the trusted one. Costs nothing: the call becomes a move. */
+#define plain(type, p)                                                                      \
+	({                                                                                  \
+		type *_p = (p);                                                             \
+		if (bpf_rdonly_cast)                                                        \
+			_p = bpf_rdonly_cast(_p, bpf_core_type_id_kernel(type));            \
+		_p;                                                                         \
+	})
+
 /* Reads the thread group id in the task's own pid namespace, 0 if that is the initial one, and the namespace. */
-static __always_inline __u32 task_nspid(struct task_struct *t, __u32 *inum)
+static __always_inline __u32 task_nspid(struct pid *pid, __u32 *inum)
 {
-	struct pid *pid = t->thread_pid;
 	struct { __u32 nr, pad; __u64 ns; } up = {};
 	__u32 level, inum_ = 0;
 
@@ -94,13 +108,13 @@ static __always_inline __u32 task_nspid(struct task_struct *t, __u32 *inum)
 	return level ? up.nr : 0;
 }
 
-static __always_inline void fill_ns(struct rec_exec *r, struct task_struct *t, const struct cred *cred)
+static __always_inline void fill_ns(struct rec_exec *r, struct task_struct *t)
 {
 	struct nsproxy *n = t->nsproxy;
 
 	r->ns[NS_PID] = 0;
-	r->nspid = task_nspid(t, &r->ns[NS_PID]);
-	r->ns[NS_USER] = cred->user_ns->ns.inum;
+	r->nspid = task_nspid(t->thread_pid, &r->ns[NS_PID]);
+	r->ns[NS_USER] = t->cred->user_ns->ns.inum;
 	if (!n)
 		return;
 	r->ns[NS_UTS] = n->uts_ns->ns.inum;
@@ -124,9 +138,8 @@ static __always_inline void fill_cred(struct rec_exec *r, const struct cred *cre
 }
 
 /* Appends the leaf cgroup's name at s->s[pos]; returns the new pos. */
-static __always_inline __u64 fill_cgroup(struct scratch *s, __u64 pos, struct task_struct *t)
+static __always_inline __u64 fill_cgroup(struct scratch *s, __u64 pos, struct css_set *cs)
 {
-	struct css_set *cs = t->cgroups;
 	struct kernfs_node *kn = NULL;
 	long n;
 
@@ -193,15 +206,6 @@ static __always_inline __u64 fill_path(struct scratch *s, __u64 pos, __u64 fs, _
 		s->r.h.flags |= REC_F_CUT_PATH;
 	s->r.path_len = n;
 	return pos + n;
-}
-
-static __always_inline void fill_file(struct rec_exec *r, struct file *f)
-{
-	struct inode *ino = f->f_inode;
-
-	r->mode = ino->i_mode;
-	r->inode = ino->i_ino;
-	r->nlink = ino->i_nlink;
 }
 
 #endif

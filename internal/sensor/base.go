@@ -251,6 +251,19 @@ func (b *Base) TakeLossTimes() ([abi.KindKinds]uint64, error) {
 	return first, nil
 }
 
+// VerifiedInstructions says how many instructions the verifier looked at, by program: the price of loading it.
+func (b *Base) VerifiedInstructions() map[string]uint32 {
+	out := make(map[string]uint32)
+	for name, p := range b.coll.Programs {
+		if info, err := p.Info(); err == nil {
+			if n, ok := info.VerifiedInstructions(); ok {
+				out[name] = n
+			}
+		}
+	}
+	return out
+}
+
 // MapBytes is the kernel memory of the sensor's maps, as the kernel accounts it.
 func (b *Base) MapBytes() uint64 {
 	var sum uint64
