@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package encode
+
+import (
+	"bytes"
+
+	"tetragon/internal/event"
+)
+
+// Options say what an Encoder writes.
+type Options struct {
+	NodeName    string // in every event and every exec_id
+	ClusterName string // in every event, unless empty
+
+	Cred     bool // write capabilities, credentials, and what an exec did to privileges
+	Ns       bool // write namespaces
+	Username bool // write the user's name, where it is known
+
+	HostNs event.Namespaces // of the host; those that equal them are marked. 0 equals nothing.
+
+	// KeepFragments keeps the Process message of each process in its event.Process, to be copied from then on: some
+	// hundred bytes a process and form. Without it each event is encoded from scratch.
+	KeepFragments bool
+}
+
+// Encoder writes events. It keeps fragments in the processes that it sees, made with its own options: a process must not
+// be given to two Encoders that both keep fragments. Not safe for concurrent use.
+type Encoder struct {
+	opts Options
+	ids  idWriter
+
+	caps cache[capSets]
+	ns   cache[event.Namespaces]
+
+	// Everything below is scratch: built for one message, written out, and built over for the next.
+	response GetEventsResponse
+	exec     ProcessExec
+	exit     ProcessExit
+	loss     RateLimitInfo
+	process  processScratch
+	loose    []byte // fragments of this event that are not kept
+}
+
+// New returns an Encoder.
+func New(opts Options) *Encoder { return &Encoder{opts: opts, ids: newIDWriter(opts.NodeName)} }
+
+// form is one of the two forms that an event is written in.
+type form uint8
+
+const (
+	formJSON form = iota
+	formWire
+)
+
+// AppendJSON adds the event as one line of JSON, without the newline.
+func (e *Encoder) AppendJSON(b []byte, ev *event.Event) []byte {
+	return e.message(ev, formJSON).AppendJSON(b)
+}
+
+// AppendWire adds the event as the bytes of a GetEventsResponse.
+func (e *Encoder) AppendWire(b []byte, ev *event.Event) []byte {
+	return e.message(ev, formWire).AppendWire(b)
+}
+
+// message builds the message of ev in e's scratch. Its fragments are in form f alone.
+func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
+	e.loose = e.loose[:0]
+	m := &e.response
+	*m = GetEventsResponse{
+		NodeName: e.opts.NodeName, Time: OptTime{ev.Time, true}, ClusterName: e.opts.ClusterName,
+	}
+	switch ev.Kind {
+	case event.KindExec:
+		m.Event, m.ProcessExec = GetEventsResponseProcessExec, &e.exec
+		e.exec = ProcessExec{
+			Process: e.executed(ev.Process, f), Parent: e.fragment(ev.Parent, f),
+			Ancestors: e.fragments(e.exec.Ancestors[:0], ev.Ancestors, f),
+		}
+	case event.KindExit:
+		m.Event, m.ProcessExit = GetEventsResponseProcessExit, &e.exit
+		e.exit = ProcessExit{
+			Process: e.fragment(ev.Process, f), Parent: e.fragment(ev.Parent, f),
+			Signal: signalName(ev.Exit.Signal), Status: ev.Exit.Status, Time: OptTime{ev.Time, true},
+			Ancestors: e.fragments(e.exit.Ancestors[:0], ev.Ancestors, f),
+		}
+	case event.KindLoss:
+		m.Event, m.RateLimitInfo = GetEventsResponseRateLimitInfo, &e.loss
+		e.loss = RateLimitInfo{Losses: e.loss.Losses[:0]}
+		for i := range ev.Losses {
+			l := &ev.Losses[i]
+			e.loss.NumberOfDroppedProcessEvents += l.Count
+			e.loss.Losses = append(e.loss.Losses, EventLoss{
+				Event: l.What, Reason: l.Reason, Count: l.Count, Since: known(l.Since), Until: known(l.Until),
+			})
+		}
+	}
+	return m
+}
+
+// known is a time that is absent when it is 0.
+func known(ns int64) OptTime { return OptTime{ns, ns != 0} }
+
+// fragment returns p's Process message as it stands in all events but some execs.
+func (e *Encoder) fragment(p *event.Process, f form) Fragment {
+	if p == nil {
+		return Fragment{}
+	}
+	kept := &p.Encoded.JSON
+	if f == formWire {
+		kept = &p.Encoded.Wire
+	}
+	if *kept == nil {
+		made := e.loosely(e.buildProcess(p, false), f)
+		if !e.opts.KeepFragments {
+			return pack(made, f)
+		}
+		*kept = bytes.Clone(made)
+	}
+	return pack(*kept, f)
+}
+
+// executed returns p's Process message for its exec event, where it can say more.
+func (e *Encoder) executed(p *event.Process, f form) Fragment {
+	if p == nil || p.Placeholder || !e.opts.Cred || !p.Binprm.Any() {
+		return e.fragment(p, f)
+	}
+	return pack(e.loosely(e.buildProcess(p, true), f), f)
+}
+
+func (e *Encoder) fragments(to []Fragment, ps []*event.Process, f form) []Fragment {
+	for _, p := range ps {
+		to = append(to, e.fragment(p, f))
+	}
+	return to
+}
+
+// loosely writes m to where fragments stay until the event is written. It is never nil.
+func (e *Encoder) loosely(m *Process, f form) []byte {
+	at := len(e.loose)
+	if f == formJSON {
+		e.loose = m.AppendJSON(e.loose)
+	} else {
+		e.loose = m.AppendWire(e.loose)
+	}
+	return e.loose[at:len(e.loose):len(e.loose)]
+}
+
+func pack(b []byte, f form) Fragment {
+	if f == formJSON {
+		return Fragment{JSON: b}
+	}
+	return Fragment{Wire: b}
+}
+
+// signalName returns the name of a signal as events show it; numbers above 31 have none.
+func signalName(n uint8) string {
+	if int(n) < len(signalNames) {
+		return signalNames[n]
+	}
+	return ""
+}
+
+var signalNames = [...]string{
+	1: "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1", "SIGSEGV",
+	"SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN",
+	"SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS",
+}
