@@ -11,6 +11,8 @@
 // clock. Values are owned by the event lane, which is one goroutine; nothing here is safe for concurrent use.
 package event
 
+import "math/bits"
+
 // Kind says what happened.
 type Kind uint8
 
@@ -122,3 +124,12 @@ func (f Flags) Append(b []byte) []byte {
 
 // String returns the words as Append writes them.
 func (f Flags) String() string { return string(f.Append(nil)) }
+
+// FlagWords returns the word of each bit, by bit number; bits without a word are empty.
+func FlagWords() [32]string {
+	var w [32]string
+	for i := range flagWords {
+		w[bits.TrailingZeros32(uint32(flagWords[i].bit))] = flagWords[i].word
+	}
+	return w
+}

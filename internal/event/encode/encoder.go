@@ -43,7 +43,18 @@ type Encoder struct {
 }
 
 // New returns an Encoder.
-func New(opts Options) *Encoder { return &Encoder{opts: opts, ids: newIDWriter(opts.NodeName)} }
+func New(opts Options) *Encoder {
+	e := &Encoder{opts: opts, ids: newIDWriter(opts.NodeName)}
+	// Only one of the events is set at a time; the others' pointers do no harm and stay.
+	e.response = GetEventsResponse{
+		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
+	}
+	return e
+}
+
+// SetHostNs says what the host's namespaces are, for an Encoder that was made before they were known. To be called before
+// the first event.
+func (e *Encoder) SetHostNs(ns event.Namespaces) { e.opts.HostNs = ns }
 
 // form is one of the two forms that an event is written in.
 type form uint8
@@ -67,30 +78,27 @@ func (e *Encoder) AppendWire(b []byte, ev *event.Event) []byte {
 func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 	e.loose = e.loose[:0]
 	m := &e.response
-	*m = GetEventsResponse{
-		NodeName: e.opts.NodeName, Time: OptTime{ev.Time, true}, ClusterName: e.opts.ClusterName,
-	}
+	m.Event, m.Time = 0, OptTime{ev.Time, true}
 	switch ev.Kind {
 	case event.KindExec:
-		m.Event, m.ProcessExec = GetEventsResponseProcessExec, &e.exec
-		e.exec = ProcessExec{
-			Process: e.executed(ev.Process, f), Parent: e.fragment(ev.Parent, f),
-			Ancestors: e.fragments(e.exec.Ancestors[:0], ev.Ancestors, f),
-		}
+		m.Event = GetEventsResponseProcessExec
+		x := &e.exec
+		x.Process, x.Parent = e.executed(ev.Process, f), e.fragment(ev.Parent, f)
+		x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
 	case event.KindExit:
-		m.Event, m.ProcessExit = GetEventsResponseProcessExit, &e.exit
-		e.exit = ProcessExit{
-			Process: e.fragment(ev.Process, f), Parent: e.fragment(ev.Parent, f),
-			Signal: signalName(ev.Exit.Signal), Status: ev.Exit.Status, Time: OptTime{ev.Time, true},
-			Ancestors: e.fragments(e.exit.Ancestors[:0], ev.Ancestors, f),
-		}
+		m.Event = GetEventsResponseProcessExit
+		x := &e.exit
+		x.Process, x.Parent = e.fragment(ev.Process, f), e.fragment(ev.Parent, f)
+		x.Signal, x.Status, x.Time = signalName(ev.Exit.Signal), ev.Exit.Status, m.Time
+		x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
 	case event.KindLoss:
-		m.Event, m.RateLimitInfo = GetEventsResponseRateLimitInfo, &e.loss
-		e.loss = RateLimitInfo{Losses: e.loss.Losses[:0]}
+		m.Event = GetEventsResponseRateLimitInfo
+		x := &e.loss
+		x.NumberOfDroppedProcessEvents, x.Losses = 0, x.Losses[:0]
 		for i := range ev.Losses {
 			l := &ev.Losses[i]
-			e.loss.NumberOfDroppedProcessEvents += l.Count
-			e.loss.Losses = append(e.loss.Losses, EventLoss{
+			x.NumberOfDroppedProcessEvents += l.Count
+			x.Losses = append(x.Losses, EventLoss{
 				Event: l.What, Reason: l.Reason, Count: l.Count, Since: known(l.Since), Until: known(l.Until),
 			})
 		}

@@ -104,6 +104,30 @@ func (e *Enricher) Events() []event.Event { return e.events }
 // Started says whether the first snapshot is complete.
 func (e *Enricher) Started() bool { return !e.starting }
 
+// StartEmpty ends the starting phase without a snapshot, on a kernel that cannot make one.
+func (e *Enricher) StartEmpty() {
+	e.stage.Seen(1)
+	e.start()
+}
+
+// Recover makes ready for a full snapshot, whose records fill in what lost ones would have told.
+func (e *Enricher) Recover() { e.began = 0 }
+
+// Lost tells of losses, in the stream of events.
+func (e *Enricher) Lost(ls []event.Loss) {
+	e.stage.Seen(1)
+	e.emit(event.Event{Kind: event.KindLoss, Time: latest(ls), Losses: ls})
+}
+
+// latest is the time of the youngest loss: that is what the event is about.
+func latest(ls []event.Loss) int64 {
+	var at int64
+	for i := range ls {
+		at = max(at, ls[i].Until)
+	}
+	return at
+}
+
 // Record takes in one record, which is not kept beyond the call.
 func (e *Enricher) Record(r *decode.Record) {
 	e.stage.Seen(1)
@@ -127,6 +151,16 @@ func (e *Enricher) Record(r *decode.Record) {
 // start ends the starting phase.
 func (e *Enricher) start() {
 	e.starting = false
+	// A second snapshot, made because the end of the first was lost, tells everything again.
+	seen := make(map[event.Key]bool, len(e.found))
+	e.found = slices.DeleteFunc(e.found, func(p *process.Entry) bool {
+		again := seen[p.Key]
+		seen[p.Key] = true
+		if again {
+			e.drop(duplicate)
+		}
+		return again
+	})
 	e.kernel()
 	for _, p := range e.found {
 		if p.Key.Pid == 1 {

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon composes the agent: it builds the event lane and what serves it, runs them, and stops them in order.
+//
+// cmd/tetragon calls it with a checked configuration.
+//
+// Not here: any step of the lane itself. Nothing below this package sees the whole configuration.
+//
+// What is started is stopped in reverse, also when a later start fails. Run is called once in a process.
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"tetragon/internal/config"
+	"tetragon/internal/event"
+	"tetragon/internal/event/encode"
+	"tetragon/internal/event/enrich"
+	"tetragon/internal/event/export"
+	"tetragon/internal/event/filter"
+	"tetragon/internal/event/read"
+	"tetragon/internal/kernel"
+	"tetragon/internal/metrics"
+	"tetragon/internal/process"
+	"tetragon/internal/sensor"
+	"tetragon/internal/server"
+
+	tetragon "tetragon/api/v1/tetragon"
+)
+
+// Options of the agent.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Stdout  io.Writer
+	Stderr  io.Writer
+	Reopen  <-chan os.Signal // each value makes the export open its file anew
+}
+
+// stopTimeout bounds each step of a stop that waits for somebody else.
+const stopTimeout = 5 * time.Second
+
+// stops undoes what has been started, latest first.
+type stops []func()
+
+func (s *stops) add(f func()) { *s = append(*s, f) }
+
+func (s *stops) run() {
+	for i := len(*s) - 1; i >= 0; i-- {
+		(*s)[i]()
+	}
+	*s = nil
+}
+
+// Run runs the agent until ctx ends, then stops it and prints the balance of events.
+func Run(ctx context.Context, o Options) error {
+	cfg := o.Config
+	var undo stops
+	defer undo.run()
+
+	log, closeLog, err := newLogger(cfg, o.Stdout, o.Stderr)
+	if err != nil {
+		return err
+	}
+	undo.add(closeLog)
+	for _, w := range cfg.Warnings {
+		log.Warn(w)
+	}
+	log.Info("starting", "version", o.Version)
+
+	unlock, err := writePid(filepath.Join(cfg.RunDir, "tetragon.pid"))
+	if err != nil {
+		return err
+	}
+	undo.add(unlock)
+
+	facts, err := kernel.Read(kernel.Options{Procfs: cfg.ProcFS, BTF: cfg.BTF})
+	if err != nil {
+		return err
+	}
+	filters, err := newFilters(cfg)
+	if err != nil {
+		return err
+	}
+
+	node, err := config.NodeName(os.Getenv, os.Hostname)
+	if err != nil {
+		return fmt.Errorf("find the name of this node: %w; set NODE_NAME", err)
+	}
+	base, err := sensor.Load(sensor.Options{
+		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
+		// Namespaces tell who has pid 1's idea of users, too.
+		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
+	})
+	if err != nil {
+		return err
+	}
+	undo.add(func() {
+		if err := base.Close(); err != nil {
+			log.Warn("close the sensor", "err", err)
+		}
+	})
+
+	// The event lane, from the ring to the sinks.
+	lane := &metrics.Lane{}
+	ledger := metrics.NewLedger()
+	table := process.New(process.Options{Dead: cfg.ProcessCacheSize})
+	encoder := encode.New(encode.Options{
+		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
+		Username: cfg.UsernameMetadata == "unix", KeepFragments: true,
+	})
+	l := newLane(laneOptions{base: base, table: table, ledger: ledger, counters: lane, log: log})
+	eo := enrich.Options{
+		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
+		Ancestors: hasAncestors(cfg), HostNs: encoder.SetHostNs,
+	}
+	if cfg.UsernameMetadata == "unix" {
+		eo.Passwd = filepath.Join(cfg.ProcFS, "1/root/etc/passwd")
+		if _, err := os.Stat(eo.Passwd); err != nil {
+			eo.Passwd = "/etc/passwd" // a host that hides pid 1's root even from root
+		}
+	}
+	if filters.redactor != nil {
+		eo.RedactArgs, eo.RedactEnv = filters.redactor.Arguments, filters.redactor.Environment
+	}
+	l.enricher = enrich.New(eo)
+	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log})
+	closeSinks := func() {
+		c, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if err := l.sinks.Close(c); err != nil {
+			log.Warn("close the sinks", "err", err)
+		}
+	}
+	var file *export.File
+	if cfg.ExportFilename != "" && cfg.ExportRateLimit != 0 {
+		file, err = l.sinks.AddFile(export.FileOptions{
+			Path: cfg.ExportFilename, MaxSizeMB: cfg.ExportFileMaxSizeMB, RotationInterval: cfg.ExportFileRotationInterval,
+			MaxBackups: cfg.ExportFileMaxBackups, Compress: cfg.ExportFileCompress, Perm: cfg.ExportFilePerm,
+			RateLimit: cfg.ExportRateLimit, Filter: filters.export(),
+		})
+		if err != nil {
+			return fmt.Errorf("open the export: %w", err)
+		}
+	}
+	if cfg.ExportStdout != "" {
+		w := export.WriterOptions{W: o.Stdout, Filter: filters.export()}
+		if cfg.ExportStdout == "compact" {
+			w.Render = encode.NewCompact(encode.CompactOptions{Color: isTerminal(o.Stdout)}).Render
+		}
+		if err := l.sinks.AddWriter(w); err != nil {
+			return fmt.Errorf("open standard output for events: %w", err)
+		}
+	}
+	if l.reader, err = read.New(read.Options{Ring: base.Ring(), Sleep: base.Sleeps}); err != nil {
+		return err
+	}
+	undo.add(func() { _ = l.reader.Close() })
+
+	// What others talk to. It listens before the first event, so that a client can wait for it.
+	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, func() []string { return notes(facts, base) }, filters.offers, log)
+	if err != nil {
+		return err
+	}
+	undo.add(api)
+	stopHTTP, err := serveHTTP(cfg, o.Version, lane, ledger, node, log)
+	if err != nil {
+		return err
+	}
+	undo.add(stopHTTP)
+
+	if err := base.Attach(); err != nil {
+		return err
+	}
+	for _, n := range notes(facts, base) {
+		log.Warn("this kernel cannot do everything", "lacks", n)
+	}
+	removeInfo, err := writeInfo(cfg, address)
+	if err != nil {
+		return err
+	}
+	undo.add(removeInfo)
+
+	// The kernel's types are not needed any more, and are the largest thing in memory.
+	facts.Types, facts.Cache = nil, nil
+	debug.FreeOSMemory()
+
+	log.Info("listening for events", "kernel", facts.Release, "cgroups", facts.Cgroups.Mode, "ring_bytes", base.Ring().MaxEntries(),
+		"map_bytes", base.MapBytes(), "export", cfg.ExportFilename, "api", address)
+	err = l.run(ctx, o.Reopen, file)
+
+	// The sinks empty their queues while the API still serves, then the account is complete.
+	closeSinks()
+	undo.run()
+	fmt.Fprintln(o.Stderr, "balance of events:")
+	if perr := ledger.Print(o.Stderr); perr != nil && err == nil {
+		err = perr
+	}
+	return err
+}
+
+// notes says what this kernel lacks.
+func notes(f *kernel.Facts, b *sensor.Base) []string {
+	return append(append([]string(nil), f.Missing...), b.Missing()...)
+}
+
+// ringBytes is the size of the one ring for sizes that were thought for one a CPU.
+func ringBytes(cfg *config.Config, cpus int) int {
+	switch {
+	case cfg.RBSizeTotal > 0:
+		return int(min(cfg.RBSizeTotal, 1<<30))
+	case cfg.RBSize > 0:
+		return int(min(uint64(cfg.RBSize)*uint64(cpus), 1<<30))
+	}
+	return sensor.DefaultRingBytes
+}
+
+func hasAncestors(cfg *config.Config) bool {
+	for _, k := range cfg.EnableAncestors {
+		if k == "base" {
+			return true
+		}
+	}
+	return false
+}
+
+// filters is what the configuration says of filtering, checked.
+type filters struct {
+	allow, deny []*tetragon.Filter
+	offers      filter.Options
+	redactor    *filter.Redactor
+}
+
+func newFilters(cfg *config.Config) (*filters, error) {
+	f := &filters{offers: filter.Options{Cred: cfg.EnableProcessCred, PidSet: true}}
+	if hasAncestors(cfg) {
+		f.offers.Ancestors = []tetragon.EventType{tetragon.EventType_PROCESS_EXEC, tetragon.EventType_PROCESS_EXIT}
+	}
+	var err error
+	if f.allow, err = filter.ParseList(cfg.ExportAllowlist); err != nil {
+		return nil, fmt.Errorf("read export-allowlist from %s: %w", cfg.Source("export-allowlist"), err)
+	}
+	if f.deny, err = filter.ParseList(cfg.ExportDenylist); err != nil {
+		return nil, fmt.Errorf("read export-denylist from %s: %w", cfg.Source("export-denylist"), err)
+	}
+	if f.redactor, err = filter.ParseRedaction(cfg.RedactionFilters); err != nil {
+		return nil, fmt.Errorf("read redaction-filters from %s: %w", cfg.Source("redaction-filters"), err)
+	}
+	o := f.offers
+	o.PidSet = cfg.EnablePidSetFilter
+	if _, err = filter.New(f.allow, f.deny, o); err != nil {
+		return nil, fmt.Errorf("use the filters of the export: %w", err)
+	}
+	return f, nil
+}
+
+// export returns a filter of its own for one sink, or nothing if there is nothing to filter.
+func (f *filters) export() export.Matcher {
+	if len(f.allow)+len(f.deny) == 0 {
+		return nil
+	}
+	m, err := filter.New(f.allow, f.deny, f.offers)
+	if err != nil {
+		panic("bug: filters that were accepted are refused: " + err.Error())
+	}
+	return m
+}
+
+// serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
+func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+	var undo stops
+	defer func() {
+		if err != nil {
+			undo.run()
+		}
+	}()
+	var addrs []server.Address
+	for _, l := range cfg.Listeners() {
+		addrs = append(addrs, server.Address{Network: l.Network, Address: l.Address})
+	}
+	if len(addrs) > 0 {
+		ls, err := server.Listen(addrs, log)
+		if err != nil {
+			return nil, "", err
+		}
+		so := server.Options{
+			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
+			Info: func() server.Info { return info(cfg) },
+		}
+		if file != nil {
+			so.EventLog = file
+		}
+		s := server.New(so)
+		for _, l := range ls {
+			if l.Addr().Network() == "unix" {
+				address = server.Target(l)
+			}
+			go s.Serve(l)
+		}
+		undo.add(s.Stop)
+	}
+	if cfg.HealthServerAddress != "" {
+		l, err := net.Listen("tcp", cfg.HealthServerAddress)
+		if err != nil {
+			return nil, "", fmt.Errorf("listen for health checks (health-server-address): %w", err)
+		}
+		h := server.NewHealth(l)
+		undo.add(h.Stop)
+	}
+	return undo.run, address, nil
+}
+
+// info is what GetInfo tells.
+func info(cfg *config.Config) server.Info {
+	i := server.Info{Name: "tetragon", Build: buildInfo()}
+	for _, s := range cfg.Settings() {
+		i.Conf = append(i.Conf, server.Setting{Key: s.Key, Value: s.Value})
+	}
+	return i
+}
+
+// buildInfo reads what the linker noted.
+func buildInfo() server.Build {
+	var b server.Build
+	bi, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	b.GoVersion = bi.GoVersion
+	for _, s := range bi.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Time = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value
+		}
+	}
+	return b
+}
+
+// serveHTTP starts the metrics and profiling servers that are asked for.
+func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *metrics.Ledger, node string, log *slog.Logger) (stop func(), err error) {
+	var undo stops
+	start := func(key, addr string, h http.Handler) error {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("listen (%s): %w", key, err)
+		}
+		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+		go func() { _ = s.Serve(l) }() // ends with ErrServerClosed
+		undo.add(func() { _ = s.Close() })
+		log.Info("serving", "what", key, "address", l.Addr().String())
+		return nil
+	}
+	if cfg.MetricsServer != "" {
+		bi := buildInfo()
+		m, err := metrics.New(metrics.Options{
+			Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, NodeName: node, FlagWords: event.FlagWords(),
+			Build: metrics.Build{Version: version, GoVersion: bi.GoVersion, Commit: bi.Commit, Time: bi.Time, Modified: bi.Modified},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("make the metrics: %w", err)
+		}
+		mux := http.NewServeMux()
+		mux.Handle("/metrics", m.Handler())
+		if err := start("metrics-server", cfg.MetricsServer, mux); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.PprofAddress != "" {
+		mux := http.NewServeMux()
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		if err := start("pprof-address", cfg.PprofAddress, mux); err != nil {
+			undo.run()
+			return nil, err
+		}
+	}
+	return undo.run, nil
+}

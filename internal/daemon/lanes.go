@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tetragon/internal/abi"
+	"tetragon/internal/event"
+	"tetragon/internal/event/decode"
+	"tetragon/internal/event/enrich"
+	"tetragon/internal/event/export"
+	"tetragon/internal/event/read"
+	"tetragon/internal/metrics"
+	"tetragon/internal/process"
+	"tetragon/internal/sensor"
+)
+
+// accountEvery is how often the kernel half's account is read, and so how soon a loss is told.
+const accountEvery = 200 * time.Millisecond
+
+type laneOptions struct {
+	base     *sensor.Base
+	table    *process.Table
+	ledger   *metrics.Ledger
+	counters *metrics.Lane
+	log      *slog.Logger
+}
+
+// lane is the event lane: one goroutine, from the ring to the queues of the sinks.
+type lane struct {
+	laneOptions
+	reader   *read.Reader
+	enricher *enrich.Enricher
+	sinks    *export.Set
+
+	kernel, decoded *metrics.Stage
+	rec             decode.Record
+
+	accounted time.Time     // when the account was last read
+	last      sensor.Counts // what it said
+	lastBoot  uint64        // boot clock then
+	unfixed   bool          // records were lost since the last full snapshot
+	snapshots chan error    // results of snapshots under way
+	running   atomic.Bool   // a snapshot is under way
+}
+
+// what names each kind of record in the ledger and in the export.
+var what = [abi.KindKinds]string{
+	abi.KindFork: "fork", abi.KindExec: "exec", abi.KindExit: "exit", abi.KindCgroup: "cgroup", abi.KindData: "data",
+	abi.KindSnapshot: "snapshot", abi.KindSnapEnd: "snapshot_end",
+}
+
+// ops are the numbers of the kinds in the metrics of the wire contract.
+var ops = [abi.KindKinds]metrics.Op{
+	abi.KindFork: metrics.OpClone, abi.KindExec: metrics.OpExec, abi.KindExit: metrics.OpExit, abi.KindCgroup: metrics.OpCgroup,
+	abi.KindData: metrics.OpData,
+}
+
+func newLane(o laneOptions) *lane {
+	l := &lane{laneOptions: o, snapshots: make(chan error, 1)}
+	var reasons []string
+	for k := 1; k < abi.KindKinds; k++ {
+		reasons = append(reasons, "ring_full_"+what[k])
+	}
+	l.kernel = o.ledger.Stage("kernel", reasons...)
+	l.decoded = o.ledger.Stage("decode", "bad_record")
+	return l
+}
+
+// run is the lane. It returns when ctx ends and everything that had happened by then is with the sinks.
+func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.File) error {
+	if l.base.HasSnapshot() {
+		l.snapshot(false)
+	} else {
+		l.enricher.Begin(bootOffset())
+		l.enricher.StartEmpty()
+		l.sinks.Batch(l.enricher.Events())
+	}
+	for ctx.Err() == nil {
+		if err := l.batch(l.reader.Next); err != nil {
+			return err
+		}
+		select {
+		case <-reopen:
+			if file != nil {
+				file.Reopen()
+			}
+		case err := <-l.snapshots:
+			if err != nil {
+				l.log.Warn("look at what lives", "err", err)
+			}
+		default:
+		}
+	}
+
+	// Stop: nothing new, then what is there.
+	if err := l.base.Detach(); err != nil {
+		l.log.Warn("detach", "err", err)
+	}
+	for more := true; more; {
+		n := 0
+		err := l.batch(func(f func([]byte)) (int, bool, error) {
+			var err error
+			n, more, err = l.reader.Rest(f)
+			return n, more, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	l.accounted = time.Time{}
+	l.enricher.Begin(bootOffset())
+	err := l.account()
+	l.sinks.Batch(l.enricher.Events())
+	return err
+}
+
+// batch is one turn of the lane.
+func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
+	l.enricher.Begin(bootOffset())
+	n, _, err := next(l.record)
+	if err != nil && !errors.Is(err, read.ErrClosed) {
+		l.counters.ReadErrors.Add(1)
+		return fmt.Errorf("read the ring: %w", err)
+	}
+	if n > 0 {
+		l.counters.Received.Add(uint64(n))
+	}
+	if err := l.account(); err != nil {
+		return err
+	}
+	evs := l.enricher.Events()
+	l.count(evs)
+	l.sinks.Batch(evs) // an empty batch too: sinks tell of their own losses then
+	return nil
+}
+
+// record takes one raw record.
+func (l *lane) record(raw []byte) {
+	l.decoded.Seen(1)
+	if err := decode.Decode(raw, &l.rec); err != nil {
+		l.decoded.Drop(0, 1)
+		return
+	}
+	l.decoded.Deliver(1)
+	l.counters.MsgOps[ops[l.rec.Kind]].Add(1)
+	l.enricher.Record(&l.rec)
+}
+
+// count keeps the metrics that the wire contract names.
+func (l *lane) count(evs []event.Event) {
+	for i := range evs {
+		t := metrics.EventUnknown
+		switch evs[i].Kind {
+		case event.KindExec:
+			t = metrics.EventExec
+		case event.KindExit:
+			t = metrics.EventExit
+		default:
+			continue
+		}
+		l.counters.Events.Count(t, evs[i].Process.Binary)
+	}
+}
+
+// account reads the kernel half's account from time to time. What was lost since the last reading is told as an event,
+// and what the lost records would have said of living processes is asked from the kernel's own state.
+func (l *lane) account() error {
+	now := time.Now()
+	if now.Sub(l.accounted) < accountEvery {
+		return nil
+	}
+	l.accounted = now
+	c, err := l.base.Counts()
+	if err != nil {
+		return err
+	}
+	if c != l.last {
+		if err := l.settle(&c); err != nil {
+			return err
+		}
+	}
+	s := l.table.Stats()
+	l.counters.ProcessCacheSize.Store(int64(s.Live + s.Dead))
+	l.counters.ProcessCacheEvictions.Store(s.Evicted)
+	l.counters.ProcessCacheMissGet.Store(s.Misses)
+
+	if l.unfixed && l.base.HasSnapshot() && !l.running.Load() {
+		l.unfixed = false
+		l.enricher.Recover()
+		l.snapshot(true)
+	}
+	return nil
+}
+
+// settle books a new reading.
+func (l *lane) settle(c *sensor.Counts) error {
+	var seen, sent uint64
+	dropped := make([]uint64, abi.KindKinds-1)
+	lost := false
+	for k := 1; k < abi.KindKinds; k++ {
+		seen += c[k].Seen
+		sent += c[k].Seen - c[k].Lost
+		dropped[k-1] = c[k].Lost
+		lost = lost || c[k].Lost > l.last[k].Lost
+		l.counters.Missed[ops[k]][metrics.SendEAGAIN].Store(c[k].Lost)
+	}
+	l.kernel.Set(seen, sent, dropped)
+	before := l.lastBoot
+	l.lastBoot = bootNow()
+	last := l.last
+	l.last = *c
+	if !lost {
+		return nil
+	}
+	l.unfixed = true
+	first, err := l.base.TakeLossTimes()
+	if err != nil {
+		return err
+	}
+	var losses []event.Loss
+	offset := bootOffset()
+	for k := 1; k < abi.KindKinds; k++ {
+		n := c[k].Lost - last[k].Lost
+		if n == 0 {
+			continue
+		}
+		since := first[k]
+		if since == 0 || since > c[k].LostLast {
+			since = before // another loss has been dated meanwhile: no earlier than the last reading
+		}
+		losses = append(losses, event.Loss{
+			What: what[k], Reason: "ring_full", Count: n, Since: int64(since) + offset, Until: int64(c[k].LostLast) + offset,
+		})
+	}
+	l.enricher.Lost(losses)
+	l.log.Warn("records were lost: the ring was full", "losses", fmt.Sprint(losses), "hint", "a larger ring: --rb-size-total")
+	return nil
+}
+
+// snapshot starts to look at what lives, beside the lane, which must go on reading for it to end.
+func (l *lane) snapshot(all bool) {
+	l.running.Store(true)
+	go func() {
+		err := l.base.Snapshot(all)
+		l.running.Store(false)
+		select {
+		case l.snapshots <- err:
+		default: // the lane has ended
+		}
+	}()
+}
+
+// bootNow is the boot clock, ns.
+func bootNow() uint64 {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+		return 0 // kernel: it has had this clock since 2.6.39
+	}
+	return uint64(t.Nano())
+}
+
+// bootOffset is what the wall clock is ahead of the boot clock, ns.
+func bootOffset() int64 { return time.Now().UnixNano() - int64(bootNow()) }
