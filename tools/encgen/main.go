@@ -356,7 +356,7 @@ func (g *generator) jsonValue(fd protoreflect.FieldDescriptor, v string) {
 	case shapeEnum:
 		g.printf("b = append%s(b, %s)\n", goName(fd.Enum().Name()), v)
 	case shapeTime:
-		g.printf("b = appendTime(b, %s.Ns)\n", v)
+		g.printf("b = appendOptTime(b, &%s)\n", v)
 	case shapeOptU32:
 		g.printf("b = strconv.AppendUint(b, uint64(%s.V), 10)\n", v)
 	case shapeOptI32:

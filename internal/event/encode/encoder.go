@@ -39,6 +39,7 @@ type Encoder struct {
 	exit     ProcessExit
 	loss     RateLimitInfo
 	process  processScratch
+	clock    clock
 	loose    []byte // fragments of this event that are not kept
 }
 
@@ -74,11 +75,14 @@ func (e *Encoder) AppendWire(b []byte, ev *event.Event) []byte {
 	return e.message(ev, formWire).AppendWire(b)
 }
 
-// message builds the message of ev in e's scratch. Its fragments are in form f alone.
+// message builds the message of ev in e's scratch. Its fragments are there in form f, not always in the other.
 func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 	e.loose = e.loose[:0]
 	m := &e.response
-	m.Event, m.Time = 0, OptTime{ev.Time, true}
+	m.Event, m.Time = 0, OptTime{Ns: ev.Time, Set: true}
+	if f == formJSON {
+		m.Time.JSON = e.clock.json(ev.Time)
+	}
 	switch ev.Kind {
 	case event.KindExec:
 		m.Event = GetEventsResponseProcessExec
@@ -99,33 +103,31 @@ func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 			l := &ev.Losses[i]
 			x.NumberOfDroppedProcessEvents += l.Count
 			x.Losses = append(x.Losses, EventLoss{
-				Event: l.What, Reason: l.Reason, Count: l.Count, Since: known(l.Since), Until: known(l.Until),
+				Event: l.What, Reason: l.Reason, Count: l.Count, Since: Known(l.Since), Until: Known(l.Until),
 			})
 		}
 	}
 	return m
 }
 
-// known is a time that is absent when it is 0.
-func known(ns int64) OptTime { return OptTime{ns, ns != 0} }
-
 // fragment returns p's Process message as it stands in all events but some execs.
 func (e *Encoder) fragment(p *event.Process, f form) Fragment {
 	if p == nil {
 		return Fragment{}
 	}
-	kept := &p.Encoded.JSON
-	if f == formWire {
-		kept = &p.Encoded.Wire
+	if f == formJSON && p.Encoded.JSON != nil || f == formWire && p.Encoded.Wire != nil {
+		return Fragment(p.Encoded)
 	}
-	if *kept == nil {
-		made := e.loosely(e.buildProcess(p, false), f)
-		if !e.opts.KeepFragments {
-			return pack(made, f)
-		}
-		*kept = bytes.Clone(made)
+	made := e.loosely(e.buildProcess(p, false), f)
+	if !e.opts.KeepFragments {
+		return pack(made, f)
 	}
-	return pack(*kept, f)
+	if f == formJSON {
+		p.Encoded.JSON = bytes.Clone(made)
+	} else {
+		p.Encoded.Wire = bytes.Clone(made)
+	}
+	return Fragment(p.Encoded)
 }
 
 // executed returns p's Process message for its exec event, where it can say more.

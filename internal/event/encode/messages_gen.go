@@ -96,7 +96,7 @@ func (m *GetEventsResponse) AppendJSON(b []byte) []byte {
 	}
 	if m.Time.Set {
 		b = append(b, `,"time":`...)
-		b = appendTime(b, m.Time.Ns)
+		b = appendOptTime(b, &m.Time)
 	}
 	if m.AggregationInfo != nil {
 		b = append(b, `,"aggregation_info":`...)
@@ -352,7 +352,7 @@ func (m *Process) AppendJSON(b []byte) []byte {
 	}
 	if m.StartTime.Set {
 		b = append(b, `,"start_time":`...)
-		b = appendTime(b, m.StartTime.Ns)
+		b = appendOptTime(b, &m.StartTime)
 	}
 	if m.Auid.Set {
 		b = append(b, `,"auid":`...)
@@ -653,7 +653,7 @@ func (m *Container) AppendJSON(b []byte) []byte {
 	}
 	if m.StartTime.Set {
 		b = append(b, `,"start_time":`...)
-		b = appendTime(b, m.StartTime.Ns)
+		b = appendOptTime(b, &m.StartTime)
 	}
 	if m.Pid.Set {
 		b = append(b, `,"pid":`...)
@@ -1494,7 +1494,7 @@ func (m *ProcessExit) AppendJSON(b []byte) []byte {
 	}
 	if m.Time.Set {
 		b = append(b, `,"time":`...)
-		b = appendTime(b, m.Time.Ns)
+		b = appendOptTime(b, &m.Time)
 	}
 	if len(m.Ancestors) > 0 {
 		b = append(b, `,"ancestors":`...)
@@ -4211,11 +4211,11 @@ func (m *EventLoss) AppendJSON(b []byte) []byte {
 	}
 	if m.Since.Set {
 		b = append(b, `,"since":`...)
-		b = appendTime(b, m.Since.Ns)
+		b = appendOptTime(b, &m.Since)
 	}
 	if m.Until.Set {
 		b = append(b, `,"until":`...)
-		b = appendTime(b, m.Until.Ns)
+		b = appendOptTime(b, &m.Until)
 	}
 	return closeObject(b, start)
 }

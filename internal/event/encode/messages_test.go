@@ -207,6 +207,13 @@ func FuzzAppendTime(f *testing.F) {
 		if got := appendTime(nil, ns); !bytes.Equal(got, want) {
 			t.Errorf("%d: got %s, want %s", ns, got, want)
 		}
+		var c clock
+		for _, before := range []int64{0, ns, ns - 1, ns ^ 1<<29, 1_999_999_999} {
+			c.json(before)
+			if got := c.json(ns); !bytes.Equal(got, want) {
+				t.Errorf("%d after %d: got %s, want %s", ns, before, got, want)
+			}
+		}
 	})
 }
 

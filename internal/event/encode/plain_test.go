@@ -117,7 +117,7 @@ func setPlain(f reflect.Value, pv protoreflect.Value) {
 			f.Set(reflect.ValueOf(OptBool{w.Value, true}))
 			return
 		case *timestamppb.Timestamp:
-			f.Set(reflect.ValueOf(OptTime{w.Seconds*1e9 + int64(w.Nanos), true}))
+			f.Set(reflect.ValueOf(OptTime{Ns: w.Seconds*1e9 + int64(w.Nanos), Set: true}))
 			return
 		}
 		sub := plain(x)

@@ -30,7 +30,7 @@ func (e *Encoder) buildProcess(p *event.Process, executed bool) *Process {
 	m := &s.message
 	s.flags = p.Flags.Append(s.flags[:0])
 	if p.Placeholder {
-		*m = Process{Pid: Some(p.Key.Pid), StartTime: known(p.StartTime)}
+		*m = Process{Pid: Some(p.Key.Pid), StartTime: Known(p.StartTime)}
 		if p.Flags&event.FlagUnknownProcess != 0 {
 			m.Flags = s.flags
 		}
@@ -40,7 +40,7 @@ func (e *Encoder) buildProcess(p *event.Process, executed bool) *Process {
 	s.parentID = e.ids.append(s.parentID[:0], p.Parent)
 	*m = Process{
 		ExecId: s.execID, Pid: Some(p.Key.Pid), Uid: Some(p.UID), Cwd: p.Cwd, Binary: p.Binary, Arguments: p.Arguments,
-		Flags: s.flags, StartTime: known(p.StartTime), Auid: Some(p.AUID), Docker: p.Docker, ParentExecId: s.parentID,
+		Flags: s.flags, StartTime: Known(p.StartTime), Auid: Some(p.AUID), Docker: p.Docker, ParentExecId: s.parentID,
 		Refcnt: p.Refcnt, Tid: Some(p.Key.Pid), InInitTree: OptBool{p.InInitTree, true},
 		EnvironmentVariables: m.EnvironmentVariables[:0],
 	}

@@ -25,8 +25,9 @@ type OptBool struct{ V, Set bool }
 
 // OptTime is a Timestamp, in nanoseconds since the Unix epoch.
 type OptTime struct {
-	Ns  int64
-	Set bool
+	Ns   int64
+	Set  bool
+	JSON []byte // the same as JSON, where it is known; the same time can stand in an event twice
 }
 
 // MapEntry is one entry of a map. Maps are slices sorted by key, without double keys; that is the caller's duty.
@@ -40,6 +41,9 @@ type Fragment struct {
 
 // Some returns a present OptU32.
 func Some(v uint32) OptU32 { return OptU32{v, true} }
+
+// Known returns a time that is absent when it is 0.
+func Known(ns int64) OptTime { return OptTime{Ns: ns, Set: ns != 0} }
 
 // appendFragment adds f's object. It stands where a value must, so an absent one is an empty one.
 func appendFragment(b []byte, f Fragment) []byte {
@@ -288,57 +292,94 @@ func appendTimeWire(b []byte, ns int64) []byte {
 	return b
 }
 
+// appendOptTime adds the time of t, whether it is set or not.
+func appendOptTime(b []byte, t *OptTime) []byte {
+	if t.JSON != nil {
+		return append(b, t.JSON...)
+	}
+	return appendTime(b, t.Ns)
+}
+
 // appendTime adds a time in quotes: RFC 3339 in UTC, with 0, 3, 6 or 9 digits after the second.
 func appendTime(b []byte, ns int64) []byte {
 	seconds, nanos := split(ns)
-	days, clock := seconds/secondsPerDay, seconds%secondsPerDay
-	if clock < 0 {
-		days, clock = days-1, clock+secondsPerDay
+	return appendFraction(appendSecond(b, seconds), uint32(nanos))
+}
+
+// clock writes times like appendTime, and remembers the second of the last one, because most events share it with the
+// one before.
+type clock struct {
+	second int64
+	text   []byte // ends with the fraction of the last time
+}
+
+// json returns ns in quotes, good until the next call.
+func (c *clock) json(ns int64) []byte {
+	seconds, nanos := split(ns)
+	if seconds != c.second || c.text == nil {
+		c.second, c.text = seconds, appendSecond(c.text[:0], seconds)
+	}
+	c.text = appendFraction(c.text[:len(secondForm)], uint32(nanos))
+	return c.text
+}
+
+const secondForm = `"0000-00-00T00:00:00`
+
+// appendSecond adds a quote and a time down to its second.
+func appendSecond(b []byte, seconds int64) []byte {
+	days, c := seconds/secondsPerDay, seconds%secondsPerDay
+	if c < 0 {
+		days, c = days-1, c+secondsPerDay
 	}
 	year, month, day := civil(days)
-	b = append(b, '"')
-	b = append2(append2(b, year/100), year%100) // an int64 of nanoseconds reaches from 1677 to 2262
-	b = append2(append(b, '-'), month)
-	b = append2(append(b, '-'), day)
-	b = append2(append(b, 'T'), int(clock/3600))
-	b = append2(append(b, ':'), int(clock/60%60))
-	b = append2(append(b, ':'), int(clock%60))
-	if n := int(nanos); n != 0 {
-		b = append3(append(b, '.'), n/1_000_000)
-		if n%1_000_000 != 0 {
-			b = append3(b, n/1000%1000)
-			if n%1000 != 0 {
-				b = append3(b, n%1000)
+	at := len(b)
+	b = append(b, secondForm...)
+	t := (*[len(secondForm)]byte)(b[at:])
+	put2 := func(i int, n uint32) { t[i], t[i+1] = digits[2*n%200], digits[2*n%200+1] }
+	put2(1, year/100) // an int64 of nanoseconds reaches from 1677 to 2262
+	put2(3, year%100)
+	put2(6, month)
+	put2(9, day)
+	put2(12, uint32(c)/3600)
+	put2(15, uint32(c)/60%60)
+	put2(18, uint32(c)%60)
+	return b
+}
+
+// appendFraction adds what follows the second, and a quote.
+func appendFraction(b []byte, nanos uint32) []byte {
+	if nanos != 0 {
+		b = append3(append(b, '.'), nanos/1_000_000)
+		if nanos%1_000_000 != 0 {
+			b = append3(b, nanos/1000%1000)
+			if nanos%1000 != 0 {
+				b = append3(b, nanos%1000)
 			}
 		}
 	}
 	return append(b, 'Z', '"')
 }
 
-func append2(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
-
-func append3(b []byte, n int) []byte {
-	return append(b, byte('0'+n/100), byte('0'+n/10%10), byte('0'+n%10))
+func append3(b []byte, n uint32) []byte {
+	return append(b, byte('0'+n/100), digits[n%100*2], digits[n%100*2+1])
 }
 
-// civil turns days since the Unix epoch into a date of the Gregorian calendar. Years are counted from March on, so that
-// the leap day is the last of its year.
-func civil(days int64) (year, month, day int) {
-	days += 719_468 // since 0000-03-01
-	era := days / 146_097
-	if days < 0 {
-		era = (days - 146_096) / 146_097
-	}
-	doe := days - era*146_097                                // day of the 400 years
+// digits holds the numbers below 100, two digits each.
+const digits = "00010203040506070809" + "10111213141516171819" + "20212223242526272829" + "30313233343536373839" +
+	"40414243444546474849" + "50515253545556575859" + "60616263646566676869" + "70717273747576777879" +
+	"80818283848586878889" + "90919293949596979899"
+
+// civil turns days since the Unix epoch into a date of the Gregorian calendar, for years after 0. Years are counted from
+// March on, so that the leap day is the last of its year.
+func civil(days int64) (year, month, day uint32) {
+	d := uint32(days + 719_468)                              // since 0000-03-01
+	era, doe := d/146_097, d%146_097                         // 400 years, and the day of them
 	yoe := (doe - doe/1460 + doe/36_524 - doe/146_096) / 365 // year of the 400
 	doy := doe - (365*yoe + yoe/4 - yoe/100)                 // day of the year
 	mp := (5*doy + 2) / 153                                  // month, March is 0
-	day = int(doy - (153*mp+2)/5 + 1)
-	month = int(mp + 3)
-	year = int(yoe + era*400)
+	year, month, day = yoe+era*400, mp+3, doy-(153*mp+2)/5+1
 	if month > 12 {
-		month -= 12
-		year++
+		return year + 1, month - 12, day
 	}
 	return year, month, day
 }
