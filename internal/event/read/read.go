@@ -35,7 +35,12 @@ type Reader struct {
 	ring *ringbuf.Reader
 	rec  ringbuf.Record
 	wait time.Duration
+
+	empty int // looks in a row that found nothing
 }
+
+// past is a deadline that makes the ring's reader take what is there and not wait.
+var past = time.Unix(1, 0)
 
 // New opens the ring for reading. Close it.
 func New(o Options) (*Reader, error) {
@@ -65,23 +70,24 @@ var ErrClosed = os.ErrClosed
 // limit of a batch and should be called again at once.
 func (r *Reader) Next(f func([]byte)) (n int, more bool, err error) {
 	switch avail := r.ring.AvailableBytes(); {
-	case avail == 0:
-		// The poller returns at once if there is data, so this waits only in an empty ring; a record that comes now
-		// does not end the wait, a ring that fills up does.
+	case avail >= r.ring.BufferSize()/4:
+		r.ring.SetDeadline(past)
+	case avail > 0 || r.wait == r.opts.Busy:
+		// Let a batch gather. Not in the poller: it would return at once if there is data, and a blocked system call
+		// keeps the runtime's monitor awake, which costs more than the batch.
+		time.Sleep(r.opts.Busy)
+		r.ring.SetDeadline(past)
+	default:
+		// Idle: a record that comes now does not end the wait, a ring that fills up does.
 		if err := r.opts.Sleep(true); err != nil {
 			return 0, false, err
 		}
 		r.ring.SetDeadline(time.Now().Add(r.wait))
-	case avail < r.ring.BufferSize()/4:
-		time.Sleep(r.opts.Busy) // let a batch gather
-		r.ring.SetDeadline(time.Unix(1, 0))
-	default:
-		r.ring.SetDeadline(time.Unix(1, 0))
 	}
 	n, more, err = r.drain(f)
 	if n > 0 {
-		r.wait = r.opts.Busy
-	} else {
+		r.wait, r.empty = r.opts.Busy, 0
+	} else if r.empty++; r.empty > 2 {
 		r.wait = min(r.wait*2, r.opts.Idle)
 	}
 	return n, more, err
@@ -89,7 +95,7 @@ func (r *Reader) Next(f func([]byte)) (n int, more bool, err error) {
 
 // Rest hands what is in the ring now to f, without waiting.
 func (r *Reader) Rest(f func([]byte)) (n int, more bool, err error) {
-	r.ring.SetDeadline(time.Unix(1, 0))
+	r.ring.SetDeadline(past)
 	return r.drain(f)
 }
 
