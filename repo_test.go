@@ -53,6 +53,7 @@ cli < cmd/tetra;
 
 # not in the product
 NONE < scenario, test/victim, tools/vmlab, tools/testsum;
+abi < abi/abitest;
 bpf < tools/abigen;
 `
 

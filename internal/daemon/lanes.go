@@ -196,7 +196,7 @@ func (l *lane) account() error {
 
 	if l.unfixed && l.base.HasSnapshot() && !l.running.Load() {
 		l.unfixed = false
-		l.enricher.Recover()
+		l.enricher.Recover(bootNow())
 		l.snapshot(true)
 	}
 	return nil

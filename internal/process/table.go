@@ -26,7 +26,8 @@ type Entry struct {
 	Start   uint64 // start_boottime of the thread group, ns: tells two users of one pid apart; 0 unknown
 	Kthread bool   // a kernel thread
 
-	refs    int32 // children in the table
+	parent  *Entry // which counts this entry in its refs; nil when it was not known
+	refs    int32  // children in the table
 	dead    bool
 	removed bool
 	mark    uint64 // the last full snapshot that saw it
@@ -49,10 +50,12 @@ type Table struct {
 	byKey map[event.Key]*Entry
 	live  map[uint32]*Entry
 	nDead int
-	// Dead entries in the order of their death: those that nobody referred to then, and those that a child did. An
-	// entry of the latter may have been removed since.
-	tail, elders []*Entry
-	stats        Stats
+	// Dead entries in the order of their death: those that nobody referred to then, which is a ring of which the next
+	// place is at, and those that a child did. An entry of either may have been removed since.
+	tail   []*Entry
+	at     int
+	elders []*Entry
+	stats  Stats
 }
 
 // New returns an empty table.
@@ -63,7 +66,9 @@ func New(o Options) *Table {
 	if o.Tail == 0 {
 		o.Tail = 256
 	}
-	return &Table{opts: o, byKey: make(map[event.Key]*Entry, 1024), live: make(map[uint32]*Entry, 1024)}
+	return &Table{
+		opts: o, byKey: make(map[event.Key]*Entry, 1024), live: make(map[uint32]*Entry, 1024), tail: make([]*Entry, o.Tail),
+	}
 }
 
 // Get returns the process with this key, dead or alive, or nil.
@@ -78,16 +83,28 @@ func (t *Table) Get(k event.Key) *Entry {
 // Live returns the present image of pid, or nil.
 func (t *Table) Live(pid uint32) *Entry { return t.live[pid] }
 
+// Parent returns the parent of an entry that is or was in the table, dead or alive, or nil.
+func (t *Table) Parent(e *Entry) *Entry {
+	if p := e.parent; p != nil && !p.removed {
+		return p
+	}
+	return t.Get(e.Parent)
+}
+
 // Add puts in a living process. If pid has an entry already, that one is dead from now on: it was replaced by an exec,
-// or its end was lost.
+// or its end was lost. A process whose key is there already is not put in again.
 func (t *Table) Add(e *Entry) {
-	old := t.live[e.Key.Pid]
-	t.live[e.Key.Pid] = e
+	if _, known := t.byKey[e.Key]; known {
+		return
+	}
 	t.byKey[e.Key] = e
 	if p := t.byKey[e.Parent]; p != nil && p != e {
+		e.parent = p
 		p.refs++
 	}
-	if old != nil && old != e {
+	old := t.live[e.Key.Pid]
+	t.live[e.Key.Pid] = e
+	if old != nil {
 		t.bury(old)
 	}
 }
@@ -106,17 +123,14 @@ func (t *Table) Exit(e *Entry) {
 func (t *Table) bury(e *Entry) {
 	e.dead = true
 	t.nDead++
-	if e.refs == 0 {
-		// Nobody will ask for it but a straggler; its encoded form is the larger part of it.
-		e.Encoded.Reset()
-		t.tail = append(t.tail, e)
-		if len(t.tail) > t.opts.Tail {
-			old := t.tail[0]
-			t.tail[0] = nil
-			t.tail = t.tail[1:]
-			if old.refs == 0 { // else a late child refers to it: it goes with that
-				t.remove(old)
-			}
+	if e.refs == 0 { // nobody will ask for it but a straggler
+		old := t.tail[t.at]
+		t.tail[t.at] = e
+		if t.at++; t.at == len(t.tail) {
+			t.at = 0
+		}
+		if old != nil && old.refs == 0 { // else a late child refers to it: it goes with that
+			t.remove(old)
 		}
 	} else {
 		t.elders = append(t.elders, e)
@@ -151,8 +165,9 @@ func (t *Table) remove(e *Entry) {
 		delete(t.byKey, e.Key)
 		t.nDead--
 		t.stats.Evicted++
-		p := t.byKey[e.Parent]
-		if p == nil || p == e {
+		p := e.parent
+		e.parent = nil // else a chain of removed ones would stay in memory
+		if p == nil {
 			return
 		}
 		p.refs--

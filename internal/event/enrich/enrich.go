@@ -66,6 +66,7 @@ type Enricher struct {
 	found    []*process.Entry // processes of the first snapshot
 	held     [][]byte         // other records that came meanwhile
 
+	asked     uint64 // boot-clock time when the last full snapshot was asked for
 	snapshots uint64 // full snapshots seen so far
 	began     uint64 // boot-clock time of the first record of the present one; 0 outside one
 
@@ -110,8 +111,9 @@ func (e *Enricher) StartEmpty() {
 	e.start()
 }
 
-// Recover makes ready for a full snapshot, whose records fill in what lost ones would have told.
-func (e *Enricher) Recover() { e.began = 0 }
+// Recover makes ready for a full snapshot, whose records fill in what lost ones would have told. now is the boot clock,
+// ns: what an older snapshot looked at before then may still come.
+func (e *Enricher) Recover(now uint64) { e.asked, e.began = now, 0 }
 
 // Lost tells of losses, in the stream of events.
 func (e *Enricher) Lost(ls []event.Loss) {
@@ -265,7 +267,9 @@ func (e *Enricher) record(r *decode.Record) {
 	case abi.KindSnapshot:
 		e.recover(r)
 	case abi.KindSnapEnd:
-		e.recovered()
+		if r.Time >= e.asked {
+			e.recovered()
+		}
 		e.drop(absorbed)
 	}
 }
@@ -277,7 +281,7 @@ func (e *Enricher) wall(boot uint64) int64 { return int64(boot) + e.offset }
 // told makes an event of a process and its relatives.
 func (e *Enricher) told(kind event.Kind, at int64, p *process.Entry) {
 	ev := event.Event{Kind: kind, Time: at, Tid: p.Key.Pid, Process: &p.Process}
-	if pp := e.tab.Get(p.Parent); pp != nil {
+	if pp := e.tab.Parent(p); pp != nil {
 		ev.Parent = &pp.Process
 		if e.opts.Ancestors {
 			ev.Ancestors = e.ancestors(pp)
@@ -296,7 +300,7 @@ func (e *Enricher) emit(ev event.Event) {
 func (e *Enricher) ancestors(p *process.Entry) []*event.Process {
 	var out []*event.Process
 	for i := 0; i < 1024 && p.Key.Pid > 2; i++ {
-		p = e.tab.Get(p.Parent)
+		p = e.tab.Parent(p)
 		if p == nil || p.Key.Pid == 0 {
 			break
 		}
@@ -307,12 +311,18 @@ func (e *Enricher) ancestors(p *process.Entry) []*event.Process {
 
 func (e *Enricher) exec(r *decode.Record) {
 	x := r.Exec
+	prev := e.tab.Live(r.Pid)
+	if prev != nil && prev.Key == (event.Key{Pid: r.Pid, Ktime: r.Ktime}) {
+		// A snapshot looked at the process between the exec and the sending of this record.
+		e.pieces.take(prev.Key)
+		e.drop(duplicate)
+		return
+	}
 	p := &process.Entry{Start: x.Start}
 	p.Key = event.Key{Pid: r.Pid, Ktime: r.Ktime}
 	p.Parent = event.Key{Pid: x.ParentPid, Ktime: x.ParentKtime}
 	p.Flags = event.FlagExecve
 	clone := r.Flags&abi.FlagClone != 0
-	prev := e.tab.Live(r.Pid)
 	if prev != nil && prev.Start != 0 && x.Start != 0 && prev.Start != x.Start {
 		prev = nil // another user of the pid, whose end was lost
 	}
@@ -415,7 +425,7 @@ func (e *Enricher) fill(p *process.Entry, r *decode.Record) {
 	b := appendBinary(e.buf[:0], r, e.cwd)
 	nBinary := len(b)
 	nReal := nBinary
-	if e.opts.RealPath && len(r.Path) > 0 && r.Kind == abi.KindExec && r.Flags&abi.FlagScript == 0 {
+	if e.opts.RealPath && len(r.Path) > 0 && r.Kind == abi.KindExec && r.Flags&(abi.FlagScript|abi.FlagCutPath) == 0 {
 		b = decode.AppendPath(b, r.Path)
 		nReal = len(b)
 		if bytes.Equal(b[nBinary:], b[:nBinary]) || x.Nlink == 0 {
@@ -445,9 +455,6 @@ func (e *Enricher) fill(p *process.Entry, r *decode.Record) {
 		p.Env = environment(env, e.names, redact)
 	}
 	e.setUser(p)
-	if p.Binprm.Any() {
-		p.Refcnt = 1 // the wire contract shows the count where the process is written apart (events.md 7.6)
-	}
 }
 
 // setUser names the user of a process that has pid 1's idea of users and files. Until pid 1 is known, it names nobody.
@@ -507,6 +514,9 @@ func (e *Enricher) fork(r *decode.Record) {
 	e.drop(absorbed)
 	f := r.Fork
 	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
+	if l := e.tab.Live(r.Pid); l != nil && l.Start == k.Ktime {
+		return // a snapshot, or an exec before it, was faster
+	}
 	parent := e.tab.Get(event.Key{Pid: f.ParentPid, Ktime: f.ParentKtime})
 	if parent == nil {
 		parent = e.tab.Live(f.ParentPid)
@@ -544,6 +554,9 @@ func (e *Enricher) exit(r *decode.Record) {
 	}
 	if p == nil {
 		p = &process.Entry{Process: event.Process{Key: k, StartTime: e.wall(r.Ktime), Placeholder: true}}
+		if r.Flags&abi.FlagNew != 0 {
+			p.Flags = event.FlagUnknownProcess
+		}
 	}
 	at := e.wall(r.Time)
 	e.told(event.KindExit, at, p)
@@ -596,13 +609,15 @@ func (e *Enricher) fromSnapshot(r *decode.Record) *process.Entry {
 
 // recover takes in one process of a full snapshot that was made because records were lost.
 func (e *Enricher) recover(r *decode.Record) {
-	if e.began == 0 {
+	if e.began == 0 && r.Time >= e.asked {
 		e.began = r.Time
 		e.snapshots++
 	}
 	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
 	if p := e.tab.Get(k); p != nil {
-		e.tab.Mark(p, e.snapshots)
+		if e.began != 0 {
+			e.tab.Mark(p, e.snapshots)
+		}
 		e.drop(duplicate)
 		return
 	}
@@ -616,8 +631,10 @@ func (e *Enricher) recover(r *decode.Record) {
 			p.Parent = pp.Key
 		}
 	}
-	e.tab.Mark(p, e.snapshots)
-	if r.Flags&abi.FlagExeced == 0 { // only its fork was lost, and a fork makes no event
+	if e.began != 0 {
+		e.tab.Mark(p, e.snapshots)
+	}
+	if r.Flags&abi.FlagClone != 0 { // only its fork was lost, and a fork makes no event
 		p.Flags = event.FlagExecve | p.Flags&^event.FlagProcFS
 		p.Refcnt = 1
 		e.tab.Add(p)
@@ -625,6 +642,10 @@ func (e *Enricher) recover(r *decode.Record) {
 		return
 	}
 	e.tab.Add(p)
+	if p.Kthread {
+		e.drop(absorbed)
+		return
+	}
 	e.told(event.KindExec, p.StartTime, p)
 }
 

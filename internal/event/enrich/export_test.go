@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enrich
+
+// Waiting says how many execs have pieces that wait for them, and how many bytes these hold.
+func (e *Enricher) Waiting() (execs, bytes int) {
+	for _, l := range e.pieces.waiting {
+		bytes += len(l.args) + len(l.env)
+	}
+	return len(e.pieces.waiting), bytes
+}
