@@ -17,7 +17,7 @@ KERNEL  ?= $(KERNELS)
 RUN     ?= .
 # Execs of the storm scenario.
 STORM   ?= 2000
-VMSTORM ?= 1000
+VMSTORM ?= 300
 FUZZTIME ?= 30s
 
 SUM   := $(GO) run ./tools/testsum
@@ -42,7 +42,7 @@ run: build ## build and start the agent here: events on the terminal, JSON in a 
 test: ## install what tests need, and run all of them: check, unit, hosttest, vmtest, icount (root)
 	@tools/setup.sh
 	@$(SUM) 'check: $(MAKE) -s check' 'unit: $(MAKE) -s unit' 'hosttest: $(MAKE) -s hosttest' \
-		$(foreach k,$(KERNELS),'vmtest $(k): $(MAKE) -s vmtest KERNEL=$(k)') 'icount: $(MAKE) -s icount'
+		'vmtest: $(MAKE) -s vmtest' 'icount: $(MAKE) -s icount'
 
 .PHONY: build
 build: ## build bin/tetragon and bin/tetra; needs Go alone
@@ -104,7 +104,7 @@ lab: build bin/scenario.test bin/victim
 
 .PHONY: vmtest
 vmtest: lab ## the scenarios in virtual machines [KERNEL=6.12] [RUN=...] (root the first time)
-	@$(SUM) $(foreach k,$(KERNEL),'vmtest $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 15m -- \
+	@$(SUM) -p 2 $(foreach k,$(KERNEL),'vmtest $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 15m -- \
 		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_STORM=$(VMSTORM) \
 		/lab/bin/scenario.test -test.v -test.parallel=1 -test.timeout=14m -test.run "Test(Features|Scenarios)/$(RUN)"')
 

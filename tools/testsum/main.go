@@ -2,20 +2,23 @@
 
 // Command testsum runs steps one after the other and adds up their tests.
 //
-//	testsum 'vet: go vet ./...' 'unit: go test -v ./...'
+//	testsum [-p N] 'vet: go vet ./...' 'unit: go test -v ./...'
 //
 // Each argument is a name and a shell command. What the command prints goes through, but for the chatter of tests that
 // pass. The result lines of go test -v ("--- PASS: TestX (0.1s)") are counted, tests within tests included; a command
 // without any is one test, by its exit status, and a command that fails without a failing test is one failed test.
 //
 // The last line is "N passed, N failed", with the number of skipped tests before it if there are any. The exit status is
-// 1 if anything failed. All steps run, whatever happens to the ones before.
+// 1 if anything failed. All steps run, whatever happens to the ones before; with -p up to N at a time, and what they print
+// still comes one step after the other.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +26,7 @@ import (
 	"os/signal"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -30,7 +34,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	sum, err := runAll(ctx, os.Args[1:], os.Stdout)
+	atOnce := flag.Int("p", 1, "steps to run at a time")
+	flag.Parse()
+	sum, err := runAll(ctx, flag.Args(), *atOnce, os.Stdout)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "testsum: %v\n", err)
 		os.Exit(2)
@@ -57,23 +63,82 @@ func (s *sum) print(w io.Writer) {
 	fmt.Fprintf(w, "%d passed, %d failed\n", s.passed, s.failed)
 }
 
-func runAll(ctx context.Context, steps []string, w io.Writer) (*sum, error) {
+func runAll(ctx context.Context, steps []string, atOnce int, w io.Writer) (*sum, error) {
 	if len(steps) == 0 {
 		return nil, errors.New("no steps: want 'name: command' for each")
 	}
-	total := &sum{}
 	for _, step := range steps {
-		name, line, ok := strings.Cut(step, ": ")
-		if !ok {
+		if !strings.Contains(step, ": ") {
 			return nil, fmt.Errorf("step %q: want 'name: command'", step)
 		}
-		if ctx.Err() != nil {
-			total.fail(name + " (interrupted)")
-			continue
-		}
-		total.step(ctx, name, line, w)
+	}
+	sums, turns := make([]sum, len(steps)), newTurns(len(steps), w)
+	slots := make(chan struct{}, max(1, atOnce))
+	var wg sync.WaitGroup
+	for i, step := range steps {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			defer turns.done(i)
+			name, line, _ := strings.Cut(step, ": ")
+			if ctx.Err() != nil {
+				sums[i].fail(name + " (interrupted)")
+				return
+			}
+			sums[i].step(ctx, name, line, turns.writer(i))
+		})
+	}
+	wg.Wait()
+	total := &sum{}
+	for i := range sums {
+		total.passed += sums[i].passed
+		total.failed += sums[i].failed
+		total.skipped += sums[i].skipped
+		total.failures = append(total.failures, sums[i].failures...)
 	}
 	return total, nil
+}
+
+// turns lets several writers share an output: the first that is not done writes through, the others into memory.
+type turns struct {
+	mu    sync.Mutex
+	w     io.Writer
+	held  []bytes.Buffer
+	ended []bool
+	turn  int
+}
+
+func newTurns(n int, w io.Writer) *turns {
+	return &turns{w: w, held: make([]bytes.Buffer, n), ended: make([]bool, n)}
+}
+
+type turnWriter struct {
+	t *turns
+	i int
+}
+
+func (t *turns) writer(i int) io.Writer { return turnWriter{t, i} }
+
+func (w turnWriter) Write(b []byte) (int, error) {
+	w.t.mu.Lock()
+	defer w.t.mu.Unlock()
+	if w.i == w.t.turn {
+		return w.t.w.Write(b)
+	}
+	return w.t.held[w.i].Write(b)
+}
+
+// done ends the turn of i, and lets out what its successors have said meanwhile.
+func (t *turns) done(i int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended[i] = true
+	for t.turn < len(t.ended) && t.ended[t.turn] {
+		t.turn++
+		if t.turn < len(t.held) {
+			_, _ = t.held[t.turn].WriteTo(t.w) // a terminal that is gone is no reason to stop the tests
+		}
+	}
 }
 
 func (s *sum) fail(name string) {

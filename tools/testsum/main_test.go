@@ -47,7 +47,7 @@ func TestSum(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var out bytes.Buffer
-			s, err := runAll(context.Background(), tc.steps, &out)
+			s, err := runAll(context.Background(), tc.steps, 1, &out)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,8 +71,33 @@ func TestSum(t *testing.T) {
 
 func TestSum_mistakes(t *testing.T) {
 	for _, steps := range [][]string{nil, {"no name"}} {
-		if _, err := runAll(context.Background(), steps, &bytes.Buffer{}); err == nil {
+		if _, err := runAll(context.Background(), steps, 1, &bytes.Buffer{}); err == nil {
 			t.Errorf("%q: no error", steps)
 		}
+	}
+}
+
+// TestSum_together runs steps at a time that wait for each other, and wants their lines in the order of the steps.
+func TestSum_together(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	s, err := runAll(context.Background(), []string{
+		"a: echo a1; while [ ! -e " + dir + "/b ]; do sleep 0.01; done; echo a2",
+		"b: echo b1; touch " + dir + "/b; false",
+		"c: echo c1",
+	}, 2, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.passed != 2 || s.failed != 1 {
+		t.Errorf("%d passed, %d failed, want 2 and 1", s.passed, s.failed)
+	}
+	last := -1
+	for _, l := range []string{"a1", "a2", "b1", "c1"} {
+		at := strings.Index(out.String(), l+"\n")
+		if at <= last {
+			t.Errorf("%q is missing or too early:\n%s", l, &out)
+		}
+		last = at
 	}
 }
