@@ -55,6 +55,7 @@ cli < cmd/tetra;
 NONE < scenario, test/victim, tools/vmlab, tools/testsum;
 abi < abi/abitest;
 bpf < tools/abigen;
+api < tools/encgen;
 `
 
 // heavy says who may import what is heavy or dangerous, outside tests.
@@ -63,7 +64,7 @@ var heavy = []struct {
 	only   []string
 }{
 	{"github.com/cilium/ebpf", []string{"bpf", "kernel", "sensor", "event/read", "metrics", "scenario", "tools/abigen"}},
-	{"google.golang.org/", []string{"api", "event/encode", "event/filter", "server", "cli"}},
+	{"google.golang.org/", []string{"api", "event/encode", "event/filter", "server", "cli", "tools/encgen"}},
 	{"github.com/prometheus/", []string{"metrics"}},
 	{"github.com/spf13/", []string{"cli"}},
 	{"github.com/rogpeppe/go-internal", []string{"scenario"}},

@@ -10,7 +10,7 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct task_struct *rp = child->real_parent; /* not `parent`: with CLONE_PARENT the child becomes a sibling */
-	struct proc fresh = { .flags = PROC_FORKED }, *pp, *cp;
+	struct proc fresh = { .flags = PROC_FORKED }, *pp;
 	struct rec_fork *r;
 	__u32 nspid = 0, pid = child->tgid;
 
@@ -24,15 +24,14 @@ int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 		fresh.parent_ktime = pp->ktime;
 		fresh.flags |= pp->flags & PROC_IN_TREE;
 	}
-	struct pid *tp = plain(struct task_struct, child)->thread_pid;
+	struct pid *tp = child->thread_pid;
 	if (tp->level) {
 		nspid = task_nspid(tp, NULL);
 		if (nspid == 1)
 			fresh.flags |= PROC_IN_TREE;
 	}
-	cp = bpf_task_storage_get(&procs, child, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (cp && (cp->flags & PROC_SNAPSHOT))
-		return 0; /* the snapshot saw it first, between its birth and this call, and has told of it */
+	/* The snapshot may have seen it first, between its birth and this call: it used the same key, so user space knows. */
+	bpf_task_storage_get(&procs, child, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	r = ring_reserve(REC_FORK, struct rec_fork, fresh.ktime);
 	if (!r)

@@ -23,7 +23,7 @@ import (
 // Options of a Reader.
 type Options struct {
 	Ring  *ebpf.Map
-	Busy  time.Duration    // how long to sleep between looks while records come; 10 ms when 0, less for a small ring
+	Busy  time.Duration    // how long to sleep between looks while records come; 20 ms when 0, less for a small ring
 	Idle  time.Duration    // at most so long when none come; 50 ms when 0
 	Sleep func(bool) error // told before and after sleeping: the kernel half wakes only a sleeper
 	Batch int              // at most so many records a call; 4096 when 0
@@ -55,8 +55,9 @@ func New(o Options) (*Reader, error) {
 		return nil, fmt.Errorf("map the ring: %w", err)
 	}
 	if o.Busy == 0 {
-		// No machine fills more than 100 MB/s: forks, execs and exits of all CPUs make 60.
-		o.Busy = min(10*time.Millisecond, time.Duration(r.BufferSize())*10)
+		// A wake-up of the lane costs as much as the processing of five process lives. No machine fills a ring with more
+		// than 100 MB/s (forks, execs and exits of all CPUs make 60), so half a ring takes 5 ns a byte.
+		o.Busy = min(20*time.Millisecond, time.Duration(r.BufferSize())*5)
 	}
 	// The buffer is grown here once for the largest record, so that it stays where it is and stays aligned.
 	return &Reader{opts: o, ring: r, wait: o.Busy, rec: ringbuf.Record{RawSample: make([]byte, 0, 64<<10)}}, nil
