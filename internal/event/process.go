@@ -76,11 +76,11 @@ func (p *BinaryProperties) Any() bool {
 }
 
 // Encoded is the encoder's memory of a process: the Process message as it stands in every event, ready to be copied.
-// Owned by event/encode; others only call Reset.
+// Owned by event/encode; others only call Reset. A form that is empty has not been made yet.
 type Encoded struct {
 	JSON []byte // the object, braces included
 	Wire []byte // the message's bytes, without tag and length
 }
 
-// Reset forgets the fragments, because a field changed or to save memory.
-func (e *Encoded) Reset() { e.JSON, e.Wire = nil, nil }
+// Reset forgets the fragments, because a field changed, but keeps their room for new ones.
+func (e *Encoded) Reset() { e.JSON, e.Wire = e.JSON[:0], e.Wire[:0] }

@@ -8,7 +8,8 @@
 // Not here: making a process out of a record (enrich), how it is written (encode).
 //
 // Memory is bounded: living processes by the kernel's own limit, dead ones by Options.Dead. An entry stays while it
-// lives or a child of it is in the table, and a short while longer for stragglers; the oldest dead go first.
+// lives or a child of it is in the table, and a short while longer for stragglers; the oldest dead go first. Entries that
+// were taken out are used again, but not before Reuse says that no event holds them any more.
 // Not safe for concurrent use: the event lane owns it.
 package process
 
@@ -30,6 +31,7 @@ type Entry struct {
 	refs    int32  // children in the table
 	dead    bool
 	removed bool
+	queued  bool   // in one of the table's queues
 	mark    uint64 // the last full snapshot that saw it
 }
 
@@ -55,7 +57,10 @@ type Table struct {
 	tail   []*Entry
 	at     int
 	elders []*Entry
-	stats  Stats
+
+	recent     *Entry   // found last; processes are often looked up twice in a row
+	gone, free []*Entry // removed since Reuse was called, and before
+	stats      Stats
 }
 
 // New returns an empty table.
@@ -71,11 +76,47 @@ func New(o Options) *Table {
 	}
 }
 
+// Make returns an empty entry to be filled and added.
+func (t *Table) Make() *Entry {
+	last := len(t.free) - 1
+	if last < 0 {
+		return new(Entry)
+	}
+	e := t.free[last]
+	t.free = t.free[:last]
+	kept := e.Encoded
+	kept.Reset()
+	*e = Entry{Process: event.Process{Encoded: kept}}
+	return e
+}
+
+// maxFree entries wait to be used again; more were needed by a burst.
+const maxFree = 1024
+
+// Reuse says that nothing outside the table refers to entries that are not in it: Make may return them.
+func (t *Table) Reuse() {
+	n := min(len(t.gone), maxFree-len(t.free))
+	t.free = append(t.free, t.gone[:n]...)
+	clear(t.gone)
+	t.gone = t.gone[:0]
+}
+
 // Get returns the process with this key, dead or alive, or nil.
 func (t *Table) Get(k event.Key) *Entry {
-	e := t.byKey[k]
+	e := t.find(k)
 	if e == nil {
 		t.stats.Misses++
+	}
+	return e
+}
+
+func (t *Table) find(k event.Key) *Entry {
+	if t.recent != nil && t.recent.Key == k {
+		return t.recent
+	}
+	e := t.byKey[k]
+	if e != nil {
+		t.recent = e
 	}
 	return e
 }
@@ -98,11 +139,18 @@ func (t *Table) Add(e *Entry) {
 		return
 	}
 	t.byKey[e.Key] = e
-	if p := t.byKey[e.Parent]; p != nil && p != e {
+	old := t.live[e.Key.Pid]
+	p := old // an exec without a fork comes from what was before, one after a fork from the parent of that
+	if p != nil && p.Key != e.Parent {
+		p = p.parent
+	}
+	if p == nil || p.removed || p.Key != e.Parent {
+		p = t.find(e.Parent)
+	}
+	if p != nil && p != e {
 		e.parent = p
 		p.refs++
 	}
-	old := t.live[e.Key.Pid]
 	t.live[e.Key.Pid] = e
 	if old != nil {
 		t.bury(old)
@@ -121,7 +169,7 @@ func (t *Table) Exit(e *Entry) {
 }
 
 func (t *Table) bury(e *Entry) {
-	e.dead = true
+	e.dead, e.queued = true, true
 	t.nDead++
 	if e.refs == 0 { // nobody will ask for it but a straggler
 		old := t.tail[t.at]
@@ -129,8 +177,11 @@ func (t *Table) bury(e *Entry) {
 		if t.at++; t.at == len(t.tail) {
 			t.at = 0
 		}
-		if old != nil && old.refs == 0 { // else a late child refers to it: it goes with that
-			t.remove(old)
+		if old != nil {
+			old.queued = false
+			if old.refs == 0 { // else a late child refers to it: it goes with that
+				t.remove(old)
+			}
 		}
 	} else {
 		t.elders = append(t.elders, e)
@@ -139,6 +190,7 @@ func (t *Table) bury(e *Entry) {
 		old := t.elders[0]
 		t.elders[0] = nil
 		t.elders = t.elders[1:]
+		old.queued = false
 		if !old.removed {
 			t.stats.EarlyLost++
 			t.remove(old)
@@ -165,8 +217,15 @@ func (t *Table) remove(e *Entry) {
 		delete(t.byKey, e.Key)
 		t.nDead--
 		t.stats.Evicted++
+		if t.recent == e {
+			t.recent = nil
+		}
 		p := e.parent
 		e.parent = nil // else a chain of removed ones would stay in memory
+		// What a child or a queue still refers to is left to the garbage collector, and so is what holds much.
+		if e.refs == 0 && !e.queued && cap(e.Encoded.JSON)+cap(e.Encoded.Wire) <= maxKept {
+			t.gone = append(t.gone, e)
+		}
 		if p == nil {
 			return
 		}
@@ -177,6 +236,9 @@ func (t *Table) remove(e *Entry) {
 		e = p
 	}
 }
+
+// maxKept bounds the encoded form that an entry keeps room for when it is used again.
+const maxKept = 4096
 
 // Mark notes that a full snapshot saw e.
 func (t *Table) Mark(e *Entry, snapshot uint64) { e.mark = snapshot }

@@ -115,23 +115,22 @@ func (r *Record) exec(b []byte) error {
 // AppendPath writes the path whose components lie in c from the leaf to the root, each after its length byte, as the
 // kernel half sends them. No components are "/". A length that overruns c ends the path there.
 func AppendPath(b, c []byte) []byte {
-	var at [2048]uint16 // a path of PATH_MAX has no more components
-	n := 0
-	for i := 0; i < len(c) && n < len(at); n++ {
-		l := int(c[i])
-		if i+1+l > len(c) {
-			break
-		}
-		at[n] = uint16(i)
-		i += 1 + l
+	end := 0
+	for end < len(c) && end+1+int(c[end]) <= len(c) {
+		end += 1 + int(c[end])
 	}
-	if n == 0 {
+	if end == 0 {
 		return append(b, '/')
 	}
-	for n--; n >= 0; n-- {
-		i := int(at[n])
-		b = append(b, '/')
-		b = append(b, c[i+1:i+1+int(c[i])]...)
+	// A slash takes the place of each length, so it is as long, and is filled from its end.
+	at := len(b) + end
+	b = append(b, c[:end]...)
+	for i := 0; i < end; {
+		part := c[i+1 : i+1+int(c[i])]
+		i += 1 + len(part)
+		at -= 1 + len(part)
+		b[at] = '/'
+		copy(b[at+1:], part)
 	}
 	return b
 }

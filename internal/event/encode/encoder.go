@@ -2,11 +2,7 @@
 
 package encode
 
-import (
-	"bytes"
-
-	"tetragon/internal/event"
-)
+import "tetragon/internal/event"
 
 // Options say what an Encoder writes.
 type Options struct {
@@ -115,7 +111,7 @@ func (e *Encoder) fragment(p *event.Process, f form) Fragment {
 	if p == nil {
 		return Fragment{}
 	}
-	if f == formJSON && p.Encoded.JSON != nil || f == formWire && p.Encoded.Wire != nil {
+	if f == formJSON && len(p.Encoded.JSON) > 0 || f == formWire && len(p.Encoded.Wire) > 0 {
 		return Fragment(p.Encoded)
 	}
 	made := e.loosely(e.buildProcess(p, false), f)
@@ -123,9 +119,9 @@ func (e *Encoder) fragment(p *event.Process, f form) Fragment {
 		return pack(made, f)
 	}
 	if f == formJSON {
-		p.Encoded.JSON = bytes.Clone(made)
+		p.Encoded.JSON = append(p.Encoded.JSON[:0], made...)
 	} else {
-		p.Encoded.Wire = bytes.Clone(made)
+		p.Encoded.Wire = append(p.Encoded.Wire[:0], made...)
 	}
 	return Fragment(p.Encoded)
 }

@@ -97,6 +97,7 @@ func (e *Enricher) Begin(offset int64) {
 	e.offset = offset
 	clear(e.events)
 	e.events = e.events[:0]
+	e.tab.Reuse()
 }
 
 // Events returns the events of the batch; they are valid until the next Begin.
@@ -318,7 +319,8 @@ func (e *Enricher) exec(r *decode.Record) {
 		e.drop(duplicate)
 		return
 	}
-	p := &process.Entry{Start: x.Start}
+	p := e.tab.Make()
+	p.Start = x.Start
 	p.Key = event.Key{Pid: r.Pid, Ktime: r.Ktime}
 	p.Parent = event.Key{Pid: x.ParentPid, Ktime: x.ParentKtime}
 	p.Flags = event.FlagExecve
@@ -358,6 +360,20 @@ func (e *Enricher) exec(r *decode.Record) {
 	e.told(event.KindExec, p.StartTime, p)
 }
 
+var privileges = [...]struct {
+	bit  uint32
+	says event.PrivilegeChange
+}{{abi.PrivRaisedFilecap, event.RaisedFileCap}, {abi.PrivRaisedSetuid, event.RaisedSetuid}, {abi.PrivRaisedSetgid, event.RaisedSetgid}}
+
+var recordFlags = [...]struct {
+	bit  uint16
+	says event.Flags
+}{
+	{abi.FlagRootCwd, event.FlagRootCwd}, {abi.FlagCutCwd, event.FlagUnresolvedCwd}, {abi.FlagBadName, event.FlagErrorFilename},
+	{abi.FlagBadArgs, event.FlagErrorArgs}, {abi.FlagBadCwd, event.FlagErrorCwd}, {abi.FlagBadEnv, event.FlagErrorEnvs},
+	{abi.FlagBadCgroup, event.FlagErrorCgroup},
+}
+
 // fill sets what an exec and a snapshot have in common.
 func (e *Enricher) fill(p *process.Entry, r *decode.Record) {
 	x := r.Exec
@@ -371,28 +387,22 @@ func (e *Enricher) fill(p *process.Entry, r *decode.Record) {
 		Net: x.Ns[abi.NsNet], Time: x.Ns[abi.NsTime], TimeForChildren: x.Ns[abi.NsTimeChildren], Cgroup: x.Ns[abi.NsCgroup], User: x.Ns[abi.NsUser],
 	}
 	p.Binprm.Setuid, p.Binprm.Setgid = x.Priv&abi.PrivSetuid != 0, x.Priv&abi.PrivSetgid != 0
-	for _, c := range [...]struct {
-		bit  uint32
-		says event.PrivilegeChange
-	}{{abi.PrivRaisedFilecap, event.RaisedFileCap}, {abi.PrivRaisedSetuid, event.RaisedSetuid}, {abi.PrivRaisedSetgid, event.RaisedSetgid}} {
-		if x.Priv&c.bit != 0 {
-			p.Binprm.PrivilegesChanged |= c.says
+	if x.Priv != 0 {
+		for _, c := range privileges {
+			if x.Priv&c.bit != 0 {
+				p.Binprm.PrivilegesChanged |= c.says
+			}
 		}
 	}
 	if x.Inode != 0 && x.Nlink == 0 {
 		p.Binprm.Unlinked, p.Binprm.Inode, p.Binprm.Links = true, x.Inode, 0
 	}
 
-	for _, f := range [...]struct {
-		bit  uint16
-		says event.Flags
-	}{
-		{abi.FlagRootCwd, event.FlagRootCwd}, {abi.FlagCutCwd, event.FlagUnresolvedCwd}, {abi.FlagBadName, event.FlagErrorFilename},
-		{abi.FlagBadArgs, event.FlagErrorArgs}, {abi.FlagBadCwd, event.FlagErrorCwd}, {abi.FlagBadEnv, event.FlagErrorEnvs},
-		{abi.FlagBadCgroup, event.FlagErrorCgroup},
-	} {
-		if r.Flags&f.bit != 0 {
-			p.Flags |= f.says
+	if r.Flags&^(abi.FlagNew|abi.FlagClone|abi.FlagExeced) != 0 {
+		for _, f := range recordFlags {
+			if r.Flags&f.bit != 0 {
+				p.Flags |= f.says
+			}
 		}
 	}
 	if p.InInitTree {
@@ -521,10 +531,12 @@ func (e *Enricher) fork(r *decode.Record) {
 	if parent == nil {
 		parent = e.tab.Live(f.ParentPid)
 	}
-	p := &process.Entry{Start: r.Ktime}
+	p := e.tab.Make()
+	p.Start = r.Ktime
 	if parent != nil {
+		room := p.Encoded
 		p.Process = parent.Process
-		p.Encoded.Reset()
+		p.Encoded = room
 		p.Binprm = event.BinaryProperties{}
 		p.Parent = parent.Key
 		p.Placeholder = false

@@ -281,7 +281,7 @@ func TestCgroup_setsContainer(t *testing.T) {
 			if got := ev.Process.Docker; got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
-			if kept := ev.Process.Encoded.JSON != nil; kept != (c.want == "") {
+			if kept := len(ev.Process.Encoded.JSON) > 0; kept != (c.want == "") {
 				t.Errorf("what was encoded before was kept: %v", kept)
 			}
 			l.settled()

@@ -43,6 +43,9 @@ func appendArgs(b, block []byte) []byte {
 // runtime's prefix ("docker-", "cri-containerd-", "slice:crio:") and before ".scope". It returns the first 31, as the
 // docker field has them, or nothing. Fewer digits are not a container: sandboxes name cgroups by 32 of them.
 func containerID(name []byte) []byte {
+	if len(name) < 64 {
+		return nil
+	}
 	if i := bytes.LastIndexByte(name, ':'); i >= 0 {
 		name = name[i+1:]
 	}
