@@ -107,24 +107,28 @@ func (f *Facts) HasType(name string) bool {
 
 // possibleCPUs counts the CPUs that there can be, which is what per-CPU maps are sized by.
 func possibleCPUs() int {
-	b, err := os.ReadFile("/sys/devices/system/cpu/possible")
-	if err != nil {
-		return runtime.NumCPU()
+	if b, err := os.ReadFile("/sys/devices/system/cpu/possible"); err == nil {
+		if n := countCPUs(string(b)); n > 0 {
+			return n
+		}
 	}
+	return runtime.NumCPU()
+}
+
+// countCPUs counts a list as the kernel writes it: "0-3,8". It returns 0 for what is none.
+func countCPUs(list string) int {
 	n := 0
-	for _, r := range strings.Split(strings.TrimSpace(string(b)), ",") {
+	for _, r := range strings.Split(strings.TrimSpace(list), ",") {
 		lo, hi, isRange := strings.Cut(r, "-")
-		a, err := strconv.Atoi(lo)
-		if err != nil {
-			return runtime.NumCPU()
+		if !isRange {
+			hi = lo
 		}
-		b := a
-		if isRange {
-			if b, err = strconv.Atoi(hi); err != nil {
-				return runtime.NumCPU()
-			}
+		a, err := strconv.ParseUint(lo, 10, 16)
+		b, err2 := strconv.ParseUint(hi, 10, 16)
+		if err != nil || err2 != nil || b < a {
+			return 0
 		}
-		n += b - a + 1
+		n += int(b - a + 1)
 	}
 	return n
 }
