@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -97,6 +96,12 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 		case err := <-l.snapshots:
 			if err != nil {
 				l.log.Warn("look at what lives", "err", err)
+				if !l.enricher.Started() { // else it would hold events back for ever
+					l.enricher.Begin(bootOffset())
+					l.enricher.StartEmpty()
+					l.sinks.Batch(l.enricher.Events())
+					l.unfixed = true // look again, once
+				}
 			}
 		default:
 		}
@@ -128,7 +133,7 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 	l.enricher.Begin(bootOffset())
 	n, _, err := next(l.record)
-	if err != nil && !errors.Is(err, read.ErrClosed) {
+	if err != nil {
 		l.counters.ReadErrors.Add(1)
 		return fmt.Errorf("read the ring: %w", err)
 	}
