@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package read takes raw records out of the kernel's ring, without allocation and without a wake-up per record.
+// Package read takes raw records out of the kernel's ring, without allocation, copy, or a wake-up per record.
 //
 // It stands between the kernel half and event/decode. The kernel half does not wake the reader: it looks by itself every
-// few milliseconds, less often when nothing comes, and is woken only when the ring fills up.
+// few milliseconds, less often when nothing comes, and is woken only when the ring fills up meanwhile.
 //
 // Not here: what a record holds (decode), what the ring had no room for (sensor counts it).
 //
-// Not safe for concurrent use, but for Close.
+// Not safe for concurrent use: one goroutine calls everything, Close after the last Next.
 package read
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // Options of a Reader.
@@ -25,22 +26,20 @@ type Options struct {
 	Ring  *ebpf.Map
 	Busy  time.Duration    // how long to sleep between looks while records come; 20 ms when 0, less for a small ring
 	Idle  time.Duration    // at most so long when none come; 50 ms when 0
-	Sleep func(bool) error // told before and after sleeping: the kernel half wakes only a sleeper
+	Sleep func(bool) error // told before sleeping long: the kernel half wakes only a sleeper
 	Batch int              // at most so many records a call; 4096 when 0
 }
 
 // Reader reads the ring.
 type Reader struct {
 	opts Options
-	ring *ringbuf.Reader
-	rec  ringbuf.Record
+	ring *ring
+	file *os.File // the ring's descriptor, with the runtime's poller
+	conn syscall.RawConn
 	wait time.Duration
 
 	empty int // looks in a row that found nothing
 }
-
-// past is a deadline that makes the ring's reader take what is there and not wait.
-var past = time.Unix(1, 0)
 
 // New opens the ring for reading. Close it.
 func New(o Options) (*Reader, error) {
@@ -50,72 +49,91 @@ func New(o Options) (*Reader, error) {
 	if o.Batch == 0 {
 		o.Batch = 4096
 	}
-	r, err := ringbuf.NewReader(o.Ring)
-	if err != nil {
-		return nil, fmt.Errorf("map the ring: %w", err)
-	}
+	size := int(o.Ring.MaxEntries())
 	if o.Busy == 0 {
 		// A wake-up of the lane costs as much as the processing of five process lives. No machine fills a ring with more
 		// than 100 MB/s (forks, execs and exits of all CPUs make 60), so half a ring takes 5 ns a byte.
-		o.Busy = min(20*time.Millisecond, time.Duration(r.BufferSize())*5)
+		o.Busy = min(20*time.Millisecond, time.Duration(size)*5)
 	}
-	// The buffer is grown here once for the largest record, so that it stays where it is and stays aligned.
-	return &Reader{opts: o, ring: r, wait: o.Busy, rec: ringbuf.Record{RawSample: make([]byte, 0, 64<<10)}}, nil
+	// A descriptor of our own: the poller closes it, and wants it non-blocking.
+	fd, err := unix.FcntlInt(uintptr(o.Ring.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the ring: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("open the ring: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "ring")
+	r := &Reader{opts: o, file: f, wait: o.Busy}
+	if r.conn, err = f.SyscallConn(); err == nil {
+		err = f.SetReadDeadline(time.Now()) // fails if the poller does not take it
+	}
+	if err == nil {
+		r.ring, err = mapRing(fd, size)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open the ring: %w", err)
+	}
+	return r, nil
 }
 
-// ErrClosed is returned after Close.
-var ErrClosed = os.ErrClosed
-
-// Next waits until it is time to look, or the ring fills up, and hands each record that is there to f. The bytes are
-// aligned to 8 and valid during the call of f. It returns how many there were; more is true when it stopped at the
-// limit of a batch and should be called again at once.
+// Next waits until it is time to look, or the ring fills up, and hands each record that is there to f. The bytes are in
+// the ring itself, aligned to 8, and valid during the call of f. It returns how many there were; more is true when it
+// stopped at the limit of a batch.
 func (r *Reader) Next(f func([]byte)) (n int, more bool, err error) {
-	switch avail := r.ring.AvailableBytes(); {
-	case avail >= r.ring.BufferSize()/4:
-		r.ring.SetDeadline(past)
+	switch avail := r.ring.available(); {
+	case avail >= r.ring.size/4:
 	case avail > 0 || r.wait == r.opts.Busy:
-		// Let a batch gather. Not in the poller: it would return at once if there is data, and a blocked system call
-		// keeps the runtime's monitor awake, which costs more than the batch.
-		time.Sleep(r.opts.Busy)
-		r.ring.SetDeadline(past)
+		time.Sleep(r.opts.Busy) // let a batch gather
 	default:
 		// Idle: a record that comes now does not end the wait, a ring that fills up does.
-		if err := r.opts.Sleep(true); err != nil {
+		if err := r.idle(); err != nil {
 			return 0, false, err
 		}
-		r.ring.SetDeadline(time.Now().Add(r.wait))
 	}
-	n, more, err = r.drain(f)
+	n, more, _ = r.Rest(f)
 	if n > 0 {
 		r.wait, r.empty = r.opts.Busy, 0
 	} else if r.empty++; r.empty > 2 {
 		r.wait = min(r.wait*2, r.opts.Idle)
 	}
-	return n, more, err
+	return n, more, nil
+}
+
+// idle waits for a wake-up, or for r.wait.
+func (r *Reader) idle() error {
+	if err := r.opts.Sleep(true); err != nil {
+		return err
+	}
+	if err := r.file.SetReadDeadline(time.Now().Add(r.wait)); err != nil {
+		return fmt.Errorf("wait for the ring: %w", err)
+	}
+	asked := false
+	err := r.conn.Read(func(uintptr) bool {
+		woken := asked
+		asked = true
+		return woken
+	})
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("wait for the ring: %w", err)
+	}
+	return nil
 }
 
 // Rest hands what is in the ring now to f, without waiting.
 func (r *Reader) Rest(f func([]byte)) (n int, more bool, err error) {
-	r.ring.SetDeadline(past)
-	return r.drain(f)
-}
-
-func (r *Reader) drain(f func([]byte)) (n int, more bool, err error) {
 	for n < r.opts.Batch {
-		err := r.ring.ReadInto(&r.rec)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		if !r.ring.next(f) {
 			return n, false, nil
-		case errors.Is(err, ringbuf.ErrClosed):
-			return n, false, ErrClosed
-		case err != nil:
-			return n, false, err
 		}
 		n++
-		f(r.rec.RawSample)
 	}
 	return n, true, nil
 }
 
-// Close ends a waiting Next with ErrClosed.
-func (r *Reader) Close() error { return r.ring.Close() }
+// Close gives everything back.
+func (r *Reader) Close() error {
+	return errors.Join(r.ring.unmap(), r.file.Close())
+}
