@@ -25,10 +25,9 @@ type pieces struct {
 
 // long is what has come so far of one exec's long strings.
 type long struct {
-	args, env         []byte
-	argsTotal, envTot int
-	next              [3]uint32 // index of the next piece, by what
-	cut               [3]bool   // a piece is missing, or there is more than was sent
+	args, env []byte
+	next      [3]uint32 // index of the next piece, by what
+	cut       [3]bool   // a piece is missing, or there is more than was sent
 }
 
 func (p *pieces) add(k event.Key, d *abi.Data) {

@@ -12,10 +12,9 @@ import (
 )
 
 func TestStart_parentsFirst(t *testing.T) {
-	l := newLane(t, enrich.Options{})
 	path := func(p string) abitest.Texts { return abitest.Texts{Path: p} }
 	var host event.Namespaces
-	l = newLane(t, enrich.Options{HostNs: func(ns event.Namespaces) { host = ns }})
+	l := newLane(t, enrich.Options{HostNs: func(ns event.Namespaces) { host = ns }})
 	evs := l.feed(
 		// As pids wrap: a child comes before its parent, and pid 20's foster parent is younger than itself.
 		image{pid: 5, start: 90, parent: event.Key{Pid: 30}, texts: path("/bin/grandchild")}.snap(),
