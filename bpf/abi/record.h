@@ -14,9 +14,9 @@ enum rec_kind {
 	REC_EXEC = 2,
 	REC_EXIT = 3,
 	REC_CGROUP = 4,
-	REC_DATA = 5,      /* a piece of an exec's arguments or environment; comes before its exec */
-	REC_SNAPSHOT = 6,  /* a process that lived before we looked; laid out as an exec */
-	REC_SNAP_END = 7,  /* the snapshot is complete; only a head */
+	REC_DATA = 5,	  /* a piece of an exec's arguments or environment; comes before its exec */
+	REC_SNAPSHOT = 6, /* a process that lived before we looked; laid out as an exec */
+	REC_SNAP_END = 7, /* the snapshot is complete; only a head */
 	REC_KINDS = 8,
 };
 
@@ -34,7 +34,7 @@ struct rec_head {
 };
 
 enum rec_flag {
-	REC_F_NEW = 1,       /* the kernel half knew nothing of this process before */
+	REC_F_NEW = 1,	     /* the kernel half knew nothing of this process before */
 	REC_F_KTHREAD = 2,   /* a kernel thread */
 	REC_F_CLONE = 4,     /* exec: no exec between this one and the fork */
 	REC_F_EXECED = 8,    /* snapshot: the state of a process that we saw exec, after its record was lost */
@@ -43,7 +43,7 @@ enum rec_flag {
 	REC_F_ROOT_CWD = 64, /* cwd is / */
 	REC_F_CUT_CWD = 128, /* the walk of cwd stopped early */
 	REC_F_CUT_PATH = 256,
-	REC_F_BAD_NAME = 512,  /* reading failed: */
+	REC_F_BAD_NAME = 512, /* reading failed: */
 	REC_F_BAD_ARGS = 1024,
 	REC_F_BAD_CWD = 2048,
 	REC_F_BAD_ENV = 4096,
@@ -70,7 +70,10 @@ struct rec_cgroup {
 	char name[132]; /* of the cgroup it moved to; not terminated */
 };
 
-enum rec_data_what { REC_DATA_ARGS = 1, REC_DATA_ENV = 2 };
+enum rec_data_what {
+	REC_DATA_ARGS = 1,
+	REC_DATA_ENV = 2
+};
 
 #define REC_DATA_SIZE 4040 /* 4096 with its ring header and its own */
 
@@ -84,14 +87,26 @@ struct rec_data {
 };
 
 enum rec_priv {
-	REC_PRIV_SETUID = 1,         /* the file's mode changed the effective uid */
-	REC_PRIV_SETGID = 2,         /* the effective gid */
+	REC_PRIV_SETUID = 1,	     /* the file's mode changed the effective uid */
+	REC_PRIV_SETGID = 2,	     /* the effective gid */
 	REC_PRIV_RAISED_FILECAP = 4, /* reasons why privileges grew */
 	REC_PRIV_RAISED_SETUID = 8,
 	REC_PRIV_RAISED_SETGID = 16,
 };
 
-enum rec_ns { NS_UTS, NS_IPC, NS_MNT, NS_PID, NS_PID_CHILDREN, NS_NET, NS_TIME, NS_TIME_CHILDREN, NS_CGROUP, NS_USER, NS_COUNT };
+enum rec_ns {
+	NS_UTS,
+	NS_IPC,
+	NS_MNT,
+	NS_PID,
+	NS_PID_CHILDREN,
+	NS_NET,
+	NS_TIME,
+	NS_TIME_CHILDREN,
+	NS_CGROUP,
+	NS_USER,
+	NS_COUNT
+};
 
 /* An exec, or a snapshot. The strings follow:
  *   name    as given to execve (snapshot: empty; kernel thread: its comm)
@@ -102,17 +117,17 @@ enum rec_ns { NS_UTS, NS_IPC, NS_MNT, NS_PID, NS_PID_CHILDREN, NS_NET, NS_TIME, 
  *   cgroup  name of the leaf cgroup */
 struct rec_exec {
 	struct rec_head h;
-	__u64 start;        /* start_boottime of the thread group */
+	__u64 start;	    /* start_boottime of the thread group */
 	__u64 parent_ktime; /* 0: not tracked */
 	__u64 parent_start; /* start_boottime of the parent */
 	__u32 parent_pid;
 	__u32 nspid; /* 0 in the initial pid namespace */
 	__u32 auid;
-	__u32 priv; /* enum rec_priv */
+	__u32 priv;   /* enum rec_priv */
 	__u32 ids[8]; /* uid gid suid sgid euid egid fsuid fsgid, as struct cred has them */
 	__u32 securebits;
-	__u32 mode; /* of the file */
-	__u64 caps[5]; /* inheritable permitted effective bset ambient */
+	__u32 mode;	    /* of the file */
+	__u64 caps[5];	    /* inheritable permitted effective bset ambient */
 	__u32 ns[NS_COUNT]; /* inode numbers */
 	__u64 inode;
 	__u32 nlink;
@@ -128,9 +143,9 @@ struct rec_exec {
 
 /* One row for each kind of record. */
 struct rec_count {
-	__u64 seen;       /* records that were to be sent */
-	__u64 lost;       /* of these, those that the ring had no room for */
-	__u64 lost_last;  /* boot clock */
+	__u64 seen;	 /* records that were to be sent */
+	__u64 lost;	 /* of these, those that the ring had no room for */
+	__u64 lost_last; /* boot clock */
 };
 
 #endif

@@ -12,7 +12,8 @@
 #include "cgroup.h"
 #include "snapshot.h"
 
-char _license[] SEC("license") = "Dual BSD/GPL";
+char _license[] SEC("license")
+= "Dual BSD/GPL";
 
 /* internal/abi is made from the object's BTF, which holds only types that a variable leads to
  * (and not through a member that is a pointer). */

@@ -47,7 +47,9 @@ static long piece_send(__u32 i, struct pieces *p)
 /* Sends [from, from+total) in pieces. Returns whether reading failed somewhere. */
 static __noinline bool pieces_send(struct rec_head *h, __u32 what, __u64 from, __u64 total)
 {
-	struct pieces p = { .from = from, .total = total, .ktime = h->ktime, .now = h->time, .pid = h->pid, .what = what };
+	struct pieces p = {
+		.from = from, .total = total, .ktime = h->ktime, .now = h->time, .pid = h->pid, .what = what
+	};
 
 	bpf_loop(ARGS_PIECES, piece_send, &p, 0);
 	return p.failed;
@@ -131,7 +133,8 @@ int BPF_PROG(proc_prepare, struct task_struct *t, struct linux_binprm *bprm)
 	p = bpf_task_storage_get(&procs, t->group_leader, NULL, 0);
 	if (!p)
 		return 0;
-	if (t->pid != t->tgid) { /* this thread is about to take the leader's place, the leader's storage dies with it */
+	if (t->pid !=
+	    t->tgid) { /* this thread is about to take the leader's place, the leader's storage dies with it */
 		p = bpf_task_storage_get(&procs, t, p, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (!p)
 			return 0;
@@ -150,7 +153,8 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 	struct scratch *s = scratch_get(SCRATCH_EXEC);
 	struct task_struct *u = plain(struct task_struct, t);
 	struct file *trusted = bprm->file, *file = plain(struct file, trusted);
-	struct inode *inode = trusted->f_inode; /* both are found at the first search, and loads through them are cheaper */
+	struct inode *inode =
+		trusted->f_inode; /* both are found at the first search, and loads through them are cheaper */
 	struct mm_struct *mm = u->mm;
 	struct rec_exec *r;
 	__u64 now, fs = (__u64)u->fs, pos = 0;

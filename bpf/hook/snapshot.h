@@ -97,7 +97,8 @@ int task_snapshot(struct bpf_iter__task *ctx)
 			r->mode = BPF_CORE_READ(ino, i_mode);
 			r->inode = BPF_CORE_READ(ino, i_ino);
 			r->nlink = BPF_CORE_READ(ino, i_nlink);
-			pos = fill_path(s, pos, (__u64)u->fs, (__u64)BPF_CORE_READ(exe, f_path.mnt), (__u64)BPF_CORE_READ(exe, f_path.dentry));
+			pos = fill_path(s, pos, (__u64)u->fs, (__u64)BPF_CORE_READ(exe, f_path.mnt),
+					(__u64)BPF_CORE_READ(exe, f_path.dentry));
 		}
 		pos = fill_cwd(s, pos, (__u64)u->fs);
 

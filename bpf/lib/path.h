@@ -12,22 +12,28 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
-#define PATH_BYTES 4096  /* PATH_MAX: no path that was resolved is longer */
-#define PATH_STEPS 1024  /* components and mounts */
-#define PATH_ROOM (PATH_BYTES + 256) /* what a walk may write */
+#define PATH_BYTES 4096		      /* PATH_MAX: no path that was resolved is longer */
+#define PATH_STEPS 1024		      /* components and mounts */
+#define PATH_ROOM  (PATH_BYTES + 256) /* what a walk may write */
 
 struct path_walk {
-	__u64 dentry, vfsmnt;           /* where we are */
-	__u64 mnt_root;                 /* root dentry of vfsmnt */
+	__u64 dentry, vfsmnt;		/* where we are */
+	__u64 mnt_root;			/* root dentry of vfsmnt */
 	__u64 root_dentry, root_vfsmnt; /* where to stop */
-	__u32 pos;                      /* bytes written */
-	__u32 done;                     /* the root was reached */
+	__u32 pos;			/* bytes written */
+	__u32 done;			/* the root was reached */
 	char *buf;
 };
 
 static long path_step(__u32 i, struct path_walk *w)
 {
-	struct { __u64 parent; struct { __u32 hash, len; __u64 name; } name; } d;
+	struct {
+		__u64 parent;
+		struct {
+			__u32 hash, len;
+			__u64 name;
+		} name;
+	} d;
 	__u32 pos = w->pos;
 
 	if (w->dentry == w->root_dentry && w->vfsmnt == w->root_vfsmnt) {
@@ -36,7 +42,9 @@ static long path_step(__u32 i, struct path_walk *w)
 	}
 	if (w->dentry == w->mnt_root) { /* the root of a mount: go on where it is mounted */
 		struct mount *m = (void *)(w->vfsmnt - bpf_core_field_offset(struct mount, mnt));
-		struct { __u64 parent, mountpoint; } up;
+		struct {
+			__u64 parent, mountpoint;
+		} up;
 
 		if (bpf_probe_read_kernel(&up, sizeof(up), (void *)m + bpf_core_field_offset(struct mount, mnt_parent)))
 			return 1;
@@ -72,7 +80,9 @@ static long path_step(__u32 i, struct path_walk *w)
  * Returns the bytes written; *cut says that the root was not reached. All addresses are of kernel objects. */
 static __noinline __u32 path_walk(char *buf, __u64 fs, __u64 vfsmnt, __u64 dentry, bool *cut)
 {
-	struct { __u64 vfsmnt, dentry; } root = {};
+	struct {
+		__u64 vfsmnt, dentry;
+	} root = {};
 	struct path_walk w = { .dentry = dentry, .vfsmnt = vfsmnt, .buf = buf };
 
 	bpf_probe_read_kernel(&root, sizeof(root), (void *)fs + bpf_core_field_offset(struct fs_struct, root));

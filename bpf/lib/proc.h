@@ -11,19 +11,19 @@
 #include "ring.h"
 
 enum proc_flag {
-	PROC_FORKED = 1,   /* no exec since the fork */
-	PROC_IN_TREE = 2,  /* in the tree of its container's init */
-	PROC_SNAPSHOT = 4, /* made by the snapshot */
-	PROC_EXECED = 8,   /* made or renewed by an exec that we saw */
+	PROC_FORKED = 1,    /* no exec since the fork */
+	PROC_IN_TREE = 2,   /* in the tree of its container's init */
+	PROC_SNAPSHOT = 4,  /* made by the snapshot */
+	PROC_EXECED = 8,    /* made or renewed by an exec that we saw */
 	PROC_PREPARED = 16, /* proc_prepare has seen the exec under way */
-	PROC_GREW = 64,     /* and found that it adds permitted capabilities */
-	PROC_EXITED = 32,    /* its end has been told */
+	PROC_GREW = 64,	    /* and found that it adds permitted capabilities */
+	PROC_EXITED = 32,   /* its end has been told */
 };
 
 /* Kept in the storage of the group leader: no size limit, freed with the task, nothing ever evicted. It is copied at each
  * fork, so every byte counts. */
 struct proc {
-	__u64 ktime;        /* see event.Key */
+	__u64 ktime;	    /* see event.Key */
 	__u64 parent_ktime; /* 0: not tracked */
 	__u32 parent_pid;
 	__u32 flags; /* enum proc_flag */
@@ -37,24 +37,28 @@ struct {
 } procs SEC(".maps");
 
 /* Set before load; the verifier cuts out what is off. */
-const volatile bool want_ns = false;        /* namespaces */
-const volatile bool want_file = false;      /* real path of the file that is executed */
+const volatile bool want_ns = false;   /* namespaces */
+const volatile bool want_file = false; /* real path of the file that is executed */
 const volatile bool want_env = false;
-const volatile bool has_prepare = false;    /* proc_prepare is attached */
-const volatile __s32 cgrp_subsys = -1;      /* index in css_set.subsys of the hierarchy that names containers; -1 unified */
-const volatile __s32 cgrp_hierarchy = 0;    /* its id */
+const volatile bool has_prepare = false; /* proc_prepare is attached */
+const volatile __s32 cgrp_subsys = -1; /* index in css_set.subsys of the hierarchy that names containers; -1 unified */
+const volatile __s32 cgrp_hierarchy = 0; /* its id */
 
 #define INLINE_ARGS 1024
-#define INLINE_ENV 2048
+#define INLINE_ENV  2048
 #define CGROUP_NAME 128
-#define STRINGS (4 * 4096 + INLINE_ENV + INLINE_ARGS + 1024)
+#define STRINGS	    (4 * 4096 + INLINE_ENV + INLINE_ARGS + 1024)
 
 struct scratch {
 	struct rec_exec r;
 	char s[STRINGS];
 };
 
-enum scratch_user { SCRATCH_EXEC, SCRATCH_SNAPSHOT, SCRATCH_USERS };
+enum scratch_user {
+	SCRATCH_EXEC,
+	SCRATCH_SNAPSHOT,
+	SCRATCH_USERS
+};
 
 /* A record is built here, then copied to the ring at its true size.
  * race: programs that use one slot never run at the same time on one CPU: a tracepoint runs with preemption off and
@@ -68,7 +72,11 @@ struct {
 
 /* bound: keeps the value in one register between a check and the use that the check is for. The compiler is free to check
  * a copy, and the verifier then knows nothing of the original. */
-#define bounded(x) ({ asm volatile("" : "+r"(x)); x; })
+#define bounded(x)                                                                                                     \
+	({                                                                                                             \
+		asm volatile("" : "+r"(x));                                                                            \
+		x;                                                                                                     \
+	})
 
 static __always_inline struct scratch *scratch_get(__u32 user)
 {
@@ -82,18 +90,21 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
  * searches all of the kernel's types by name, several times, on each path that leads there (kernel:
  * btf_nested_type_is_trusted, 6.2 to 6.18); that was 80 % of the time that the agent needed to start. Only what is handed
  * to a helper that asks for a task must be loaded through the trusted one. Costs nothing: the call becomes a move. */
-#define plain(type, p)                                                                      \
-	({                                                                                  \
-		type *_p = (p);                                                             \
-		if (bpf_rdonly_cast)                                                        \
-			_p = bpf_rdonly_cast(_p, bpf_core_type_id_kernel(type));            \
-		_p;                                                                         \
+#define plain(type, p)                                                                                                 \
+	({                                                                                                             \
+		type *_p = (p);                                                                                        \
+		if (bpf_rdonly_cast)                                                                                   \
+			_p = bpf_rdonly_cast(_p, bpf_core_type_id_kernel(type));                                       \
+		_p;                                                                                                    \
 	})
 
 /* Reads the thread group id in the task's own pid namespace, 0 if that is the initial one, and the namespace. */
 static __always_inline __u32 task_nspid(struct pid *pid, __u32 *inum)
 {
-	struct { __u32 nr, pad; __u64 ns; } up = {};
+	struct {
+		__u32 nr, pad;
+		__u64 ns;
+	} up = {};
 	__u32 level, inum_ = 0;
 
 	if (!pid)
@@ -102,7 +113,8 @@ static __always_inline __u32 task_nspid(struct pid *pid, __u32 *inum)
 	bpf_probe_read_kernel(&up, sizeof(up),
 			      (void *)pid + bpf_core_field_offset(struct pid, numbers) + level * 16ull);
 	if (inum) {
-		bpf_probe_read_kernel(&inum_, sizeof(inum_), (void *)up.ns + bpf_core_field_offset(struct pid_namespace, ns.inum));
+		bpf_probe_read_kernel(&inum_, sizeof(inum_),
+				      (void *)up.ns + bpf_core_field_offset(struct pid_namespace, ns.inum));
 		*inum = inum_;
 	}
 	return level ? up.nr : 0;
@@ -133,7 +145,8 @@ static __always_inline void fill_cred(struct rec_exec *r, const struct cred *cre
 {
 	/* kernel: the eight ids are neighbours, as are the five capability sets, 5.17 to 6.18: two reads for all */
 	bpf_probe_read_kernel(r->ids, sizeof(r->ids), (void *)cred + bpf_core_field_offset(struct cred, uid));
-	bpf_probe_read_kernel(r->caps, sizeof(r->caps), (void *)cred + bpf_core_field_offset(struct cred, cap_inheritable));
+	bpf_probe_read_kernel(r->caps, sizeof(r->caps),
+			      (void *)cred + bpf_core_field_offset(struct cred, cap_inheritable));
 	r->securebits = cred->securebits;
 }
 
@@ -152,7 +165,8 @@ static __always_inline __u64 fill_cgroup(struct scratch *s, __u64 pos, struct cs
 	} else {
 		struct cgroup_subsys_state *css = NULL;
 
-		bpf_probe_read_kernel(&css, sizeof(css), (void *)cs + bpf_core_field_offset(struct css_set, subsys) + cgrp_subsys * 8);
+		bpf_probe_read_kernel(&css, sizeof(css),
+				      (void *)cs + bpf_core_field_offset(struct css_set, subsys) + cgrp_subsys * 8);
 		kn = BPF_CORE_READ(css, cgroup, kn);
 	}
 	const char *name = kn ? BPF_CORE_READ(kn, name) : NULL;
@@ -168,14 +182,18 @@ static __always_inline __u64 fill_cgroup(struct scratch *s, __u64 pos, struct cs
 /* Appends the working directory. */
 static __always_inline __u64 fill_cwd(struct scratch *s, __u64 pos, __u64 fs)
 {
-	struct { __u64 vfsmnt, dentry; } pwd = {};
+	struct {
+		__u64 vfsmnt, dentry;
+	} pwd = {};
 	bool cut = false;
 	__u64 n;
 
 	s->r.cwd_len = 0;
 	if (bounded(pos) > STRINGS - PATH_ROOM)
 		return pos;
-	if (!fs || bpf_probe_read_kernel(&pwd, sizeof(pwd), (void *)fs + bpf_core_field_offset(struct fs_struct, pwd)) || !pwd.dentry) {
+	if (!fs ||
+	    bpf_probe_read_kernel(&pwd, sizeof(pwd), (void *)fs + bpf_core_field_offset(struct fs_struct, pwd)) ||
+	    !pwd.dentry) {
 		s->r.h.flags |= REC_F_BAD_CWD;
 		return pos;
 	}

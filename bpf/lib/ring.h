@@ -37,13 +37,13 @@ static __always_inline void ring_lost(__u32 kind, __u64 now)
 
 /* Finds room for a small record of fixed size, to be built in place; or counts it as lost. Only large records look
  * whether the reader must be woken: small ones do not fill a ring by themselves, and the look costs a tenth of the rest. */
-#define ring_reserve(kind, type, now)                                              \
-	({                                                                         \
-		type *_rec = bpf_ringbuf_reserve(&events, sizeof(type), 0);        \
-		__sync_fetch_and_add(&counts[kind].seen, 1);                       \
-		if (!_rec)                                                         \
-			ring_lost(kind, now);                                      \
-		_rec;                                                              \
+#define ring_reserve(kind, type, now)                                                                                  \
+	({                                                                                                             \
+		type *_rec = bpf_ringbuf_reserve(&events, sizeof(type), 0);                                            \
+		__sync_fetch_and_add(&counts[kind].seen, 1);                                                           \
+		if (!_rec)                                                                                             \
+			ring_lost(kind, now);                                                                          \
+		_rec;                                                                                                  \
 	})
 
 /* Sends a record that has been built elsewhere, and counts it. */

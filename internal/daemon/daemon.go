@@ -119,7 +119,7 @@ func Run(ctx context.Context, o Options) error {
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true,
 	})
-	l := newLane(laneOptions{base: base, table: table, ledger: ledger, counters: lane, log: log})
+	l := newLane(laneOptions{base: base, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg), HostNs: encoder.SetHostNs,

@@ -32,6 +32,8 @@ type laneOptions struct {
 	ledger   *metrics.Ledger
 	counters *metrics.Lane
 	log      *slog.Logger
+
+	countBinaries bool // for metrics that somebody may read
 }
 
 // lane is the event lane: one goroutine, from the ring to the queues of the sinks.
@@ -144,7 +146,9 @@ func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 		return err
 	}
 	evs := l.enricher.Events()
-	l.count(evs)
+	if l.countBinaries {
+		l.count(evs)
+	}
 	l.sinks.Batch(evs) // an empty batch too: sinks tell of their own losses then
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 // Options of a Reader.
 type Options struct {
 	Ring  *ebpf.Map
-	Busy  time.Duration    // how long to sleep between looks while records come; 20 ms when 0, less for a small ring
+	Busy  time.Duration    // how long to sleep between looks while records come; 40 ms when 0, less for a small ring
 	Idle  time.Duration    // at most so long when none come; 50 ms when 0
 	Sleep func(bool) error // told before sleeping long: the kernel half wakes only a sleeper
 	Batch int              // at most so many records a call; 4096 when 0
@@ -51,9 +51,10 @@ func New(o Options) (*Reader, error) {
 	}
 	size := int(o.Ring.MaxEntries())
 	if o.Busy == 0 {
-		// A wake-up of the lane costs as much as the processing of five process lives. No machine fills a ring with more
-		// than 100 MB/s (forks, execs and exits of all CPUs make 60), so half a ring takes 5 ns a byte.
-		o.Busy = min(20*time.Millisecond, time.Duration(size)*5)
+		// A wake-up of the lane costs as much as the processing of five process lives, so it comes as seldom as people do
+		// not notice and the ring allows: no machine fills one with more than 100 MB/s (forks, execs and exits of all
+		// CPUs make 60), that is 10 ns a byte.
+		o.Busy = min(40*time.Millisecond, time.Duration(size)*10)
 	}
 	// A descriptor of our own: the poller closes it, and wants it non-blocking.
 	fd, err := unix.FcntlInt(uintptr(o.Ring.FD()), unix.F_DUPFD_CLOEXEC, 0)
