@@ -25,7 +25,8 @@ var (
 	ErrLengths = errors.New("record is shorter than its strings")
 )
 
-// Record is one decoded record. Which part is set follows from Kind: Exec also for abi.KindSnapshot.
+// Record is one decoded record. Which part is set follows from Kind (Exec also for abi.KindSnapshot); the others may hold
+// what an earlier record left and are not to be looked at.
 type Record struct {
 	Kind  uint16
 	Flags uint16
@@ -58,7 +59,8 @@ func Decode(b []byte, r *Record) error {
 	if h == nil {
 		return ErrShort
 	}
-	*r = Record{Kind: h.Kind, Flags: h.Flags, Pid: h.Pid, Time: h.Time, Ktime: h.Ktime, Raw: b}
+	// What another kind of record left in r stays there: clearing it would cost more than all the rest.
+	r.Kind, r.Flags, r.Pid, r.Time, r.Ktime, r.Raw = h.Kind, h.Flags, h.Pid, h.Time, h.Ktime, b
 	switch h.Kind {
 	case abi.KindExec, abi.KindSnapshot:
 		return r.exec(b)

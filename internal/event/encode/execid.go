@@ -19,12 +19,27 @@ func ExecID(node string, k event.Key) string {
 type idWriter struct {
 	head []byte // encoded
 	rest []byte // what is left of the name and its colon, two bytes at most
+
+	// Parents recur: a shell's id is written for each of its children.
+	recent [64]struct {
+		key event.Key
+		id  []byte
+	}
 }
 
 func newIDWriter(node string) idWriter {
 	s := []byte(node + ":")
 	whole := len(s) / 3 * 3
 	return idWriter{head: base64.StdEncoding.AppendEncode(nil, s[:whole]), rest: s[whole:]}
+}
+
+// appendRecent is append for keys that recur.
+func (w *idWriter) appendRecent(b []byte, k event.Key) []byte {
+	r := &w.recent[(k.Ktime>>8^uint64(k.Pid))%uint64(len(w.recent))]
+	if r.key != k || len(r.id) == 0 {
+		r.key, r.id = k, w.append(r.id[:0], k)
+	}
+	return append(b, r.id...)
 }
 
 func (w *idWriter) append(b []byte, k event.Key) []byte {

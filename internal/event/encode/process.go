@@ -14,6 +14,7 @@ type processScratch struct {
 	message          Process
 	execID, parentID []byte
 	flags            []byte
+	flagsOf          event.Flags // that flags are the words of
 	creds            ProcessCredentials
 	binprm           BinaryProperties
 	file             FileProperties
@@ -28,7 +29,9 @@ type processScratch struct {
 func (e *Encoder) buildProcess(p *event.Process, executed bool) *Process {
 	s := &e.process
 	m := &s.message
-	s.flags = p.Flags.Append(s.flags[:0])
+	if p.Flags != s.flagsOf || len(s.flags) == 0 { // most processes have the same
+		s.flagsOf, s.flags = p.Flags, p.Flags.Append(s.flags[:0])
+	}
 	if p.Placeholder {
 		*m = Process{Pid: Some(p.Key.Pid), StartTime: Known(p.StartTime)}
 		if p.Flags&event.FlagUnknownProcess != 0 {
@@ -37,7 +40,7 @@ func (e *Encoder) buildProcess(p *event.Process, executed bool) *Process {
 		return m
 	}
 	s.execID = e.ids.append(s.execID[:0], p.Key)
-	s.parentID = e.ids.append(s.parentID[:0], p.Parent)
+	s.parentID = e.ids.appendRecent(s.parentID[:0], p.Parent)
 	*m = Process{
 		ExecId: s.execID, Pid: Some(p.Key.Pid), Uid: Some(p.UID), Cwd: p.Cwd, Binary: p.Binary, Arguments: p.Arguments,
 		Flags: s.flags, StartTime: Known(p.StartTime), Auid: Some(p.AUID), Docker: p.Docker, ParentExecId: s.parentID,

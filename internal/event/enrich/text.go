@@ -46,6 +46,9 @@ func containerID(name []byte) []byte {
 	if len(name) < 64 {
 		return nil
 	}
+	if len(name) < 64 {
+		return nil
+	}
 	if i := bytes.LastIndexByte(name, ':'); i >= 0 {
 		name = name[i+1:]
 	}
