@@ -101,6 +101,7 @@ func Run(ctx context.Context, o Options) error {
 		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
+		Verbose: cfg.Verbose > 0,
 	})
 	if err != nil {
 		return err

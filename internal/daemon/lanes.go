@@ -124,8 +124,11 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 			return err
 		}
 	}
-	l.accounted = time.Time{}
 	l.enricher.Begin(bootOffset())
+	if !l.enricher.Started() { // stopped before the first snapshot was complete: what was held back goes out
+		l.enricher.StartEmpty()
+	}
+	l.accounted = time.Time{}
 	err := l.account()
 	l.sinks.Batch(l.enricher.Events())
 	return err

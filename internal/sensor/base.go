@@ -35,6 +35,7 @@ type Options struct {
 	Ns        bool // collect namespaces at exec
 	RealPath  bool // collect the real path of what is executed
 	Env       bool // collect environments
+	Verbose   bool // an error of the verifier holds its whole log
 }
 
 // DefaultRingBytes holds what two busy cores make in about 100 ms.
@@ -116,6 +117,10 @@ func Load(o Options) (*Base, error) {
 		b.coll, err = ebpf.NewCollectionWithOptions(spec, opts)
 	}
 	if err != nil {
+		var ve *ebpf.VerifierError
+		if o.Verbose && errors.As(err, &ve) {
+			return nil, fmt.Errorf("load the base sensor: %+v", ve)
+		}
 		if errors.Is(err, ebpf.ErrNotSupported) || limitErr == nil {
 			return nil, fmt.Errorf("load the base sensor: %w", err)
 		}
