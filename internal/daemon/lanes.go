@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,10 @@ type lane struct {
 	unfixed   bool          // records were lost since the last full snapshot
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
+
+	settled uint64 // records received at the last look
+	stormy  bool   // there were many since memory was last given back
+	calm    int    // looks in a row that found few
 }
 
 // what names each kind of record in the ledger and in the export.
@@ -192,6 +197,7 @@ func (l *lane) account() error {
 		return nil
 	}
 	l.accounted = now
+	l.trim()
 	c, err := l.base.Counts()
 	if err != nil {
 		return err
@@ -212,6 +218,24 @@ func (l *lane) account() error {
 		l.snapshot(true)
 	}
 	return nil
+}
+
+// trim gives memory back to the system some seconds after a storm. The runtime would keep what the storm needed, and an
+// agent is judged by what it holds when nothing happens.
+func (l *lane) trim() {
+	const many, looks = 400, 10 // records in one look; looks, 2 s
+	now := l.counters.Received.Load()
+	recent := now - l.settled
+	l.settled = now
+	switch {
+	case recent > many:
+		l.stormy, l.calm = true, 0
+	case l.stormy:
+		if l.calm++; l.calm >= looks {
+			l.stormy, l.calm = false, 0
+			debug.FreeOSMemory()
+		}
+	}
 }
 
 // settle books a new reading.
