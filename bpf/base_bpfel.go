@@ -38,7 +38,6 @@ const (
 	BaseVarCgrpHierarchy = "cgrp_hierarchy"
 	BaseVarCgrpSubsys    = "cgrp_subsys"
 	BaseVarCounts        = "counts"
-	BaseVarHasPrepare    = "has_prepare"
 	BaseVarLostFirst     = "lost_first"
 	BaseVarReaderSleeps  = "reader_sleeps"
 	BaseVarSnapshotAll   = "snapshot_all"
@@ -124,7 +123,6 @@ type BaseVariableSpecs struct {
 	CgrpHierarchy *ebpf.VariableSpec `ebpf:"cgrp_hierarchy"`
 	CgrpSubsys    *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
 	Counts        *ebpf.VariableSpec `ebpf:"counts"`
-	HasPrepare    *ebpf.VariableSpec `ebpf:"has_prepare"`
 	LostFirst     *ebpf.VariableSpec `ebpf:"lost_first"`
 	ReaderSleeps  *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 	SnapshotAll   *ebpf.VariableSpec `ebpf:"snapshot_all"`
@@ -184,7 +182,6 @@ type BaseVariables struct {
 	CgrpHierarchy *ebpf.Variable `ebpf:"cgrp_hierarchy"`
 	CgrpSubsys    *ebpf.Variable `ebpf:"cgrp_subsys"`
 	Counts        *ebpf.Variable `ebpf:"counts"`
-	HasPrepare    *ebpf.Variable `ebpf:"has_prepare"`
 	LostFirst     *ebpf.Variable `ebpf:"lost_first"`
 	ReaderSleeps  *ebpf.Variable `ebpf:"reader_sleeps"`
 	SnapshotAll   *ebpf.Variable `ebpf:"snapshot_all"`

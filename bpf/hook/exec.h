@@ -133,8 +133,8 @@ int BPF_PROG(proc_prepare, struct task_struct *t, struct linux_binprm *bprm)
 	p = bpf_task_storage_get(&procs, t->group_leader, NULL, 0);
 	if (!p)
 		return 0;
-	if (t->pid !=
-	    t->tgid) { /* this thread is about to take the leader's place, the leader's storage dies with it */
+	/* A thread is about to take the leader's place, and the leader's storage dies with it. */
+	if (t->pid != t->tgid) {
 		p = bpf_task_storage_get(&procs, t, p, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (!p)
 			return 0;
@@ -152,9 +152,9 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 	struct proc fresh = {}, *me;
 	struct scratch *s = scratch_get(SCRATCH_EXEC);
 	struct task_struct *u = plain(struct task_struct, t);
+	/* These two are found at the first search, and loads through trusted pointers are cheaper. */
 	struct file *trusted = bprm->file, *file = plain(struct file, trusted);
-	struct inode *inode =
-		trusted->f_inode; /* both are found at the first search, and loads through them are cheaper */
+	struct inode *inode = trusted->f_inode;
 	struct mm_struct *mm = u->mm;
 	struct rec_exec *r;
 	__u64 now, fs = (__u64)u->fs, pos = 0;

@@ -112,7 +112,7 @@ struct cgroup_root { int hierarchy_id; };
 struct cgroup { struct kernfs_node *kn; struct cgroup_root *root; };
 struct cgroup_subsys_state { struct cgroup *cgroup; };
 struct css_set {
-	struct cgroup_subsys_state *subsys[16]; /* bound: at least cgrp_subsys + 1 on the running kernel, user space checks */
+	struct cgroup_subsys_state *subsys[16]; /* only its address: user space takes the index from the kernel's types */
 	struct cgroup *dfl_cgrp;
 };
 

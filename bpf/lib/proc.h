@@ -16,8 +16,8 @@ enum proc_flag {
 	PROC_SNAPSHOT = 4,  /* made by the snapshot */
 	PROC_EXECED = 8,    /* made or renewed by an exec that we saw */
 	PROC_PREPARED = 16, /* proc_prepare has seen the exec under way */
-	PROC_GREW = 64,	    /* and found that it adds permitted capabilities */
 	PROC_EXITED = 32,   /* its end has been told */
+	PROC_GREW = 64,	    /* proc_prepare found that the exec adds permitted capabilities */
 };
 
 /* Kept in the storage of the group leader: no size limit, freed with the task, nothing ever evicted. It is copied at each
@@ -40,7 +40,6 @@ struct {
 const volatile bool want_ns = false;   /* namespaces */
 const volatile bool want_file = false; /* real path of the file that is executed */
 const volatile bool want_env = false;
-const volatile bool has_prepare = false; /* proc_prepare is attached */
 const volatile __s32 cgrp_subsys = -1; /* index in css_set.subsys of the hierarchy that names containers; -1 unified */
 const volatile __s32 cgrp_hierarchy = 0; /* its id */
 
@@ -124,6 +123,8 @@ static __always_inline void fill_ns(struct rec_exec *r, struct task_struct *t)
 {
 	struct nsproxy *n = t->nsproxy;
 
+	if (!n) /* an exiting task; the room holds what another process left */
+		__builtin_memset(r->ns, 0, sizeof(r->ns));
 	r->ns[NS_PID] = 0;
 	r->nspid = task_nspid(t->thread_pid, &r->ns[NS_PID]);
 	r->ns[NS_USER] = t->cred->user_ns->ns.inum;

@@ -72,7 +72,11 @@ func Read(o Options) (*Facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the types of kernel %s: %w; boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, or name a BTF file for it with --btf", f.Release, err)
 	}
-	f.Cgroups = readCgroups(o.Procfs)
+	var controller string
+	f.Cgroups, controller = readCgroups(o.Procfs)
+	if i, ok := f.controllerIndex(controller); ok {
+		f.Cgroups.Subsys = i
+	}
 	if f.Cgroups.Mode == "none" {
 		f.Missing = append(f.Missing, "no cgroup hierarchy is mounted or known: events name no containers")
 	}
@@ -134,13 +138,14 @@ func countCPUs(list string) int {
 }
 
 // readCgroups decides which hierarchy names containers: the unified one, unless controllers are bound to others, as on
-// v1 and hybrid hosts, where runtimes name their cgroups in every hierarchy but maybe not in the unified one.
-func readCgroups(procfs string) Cgroups {
+// v1 and hybrid hosts, where runtimes name their cgroups in every hierarchy but maybe not in the unified one. It also
+// names the controller that it took.
+func readCgroups(procfs string) (Cgroups, string) {
 	type row struct{ index, hierarchy int32 }
 	rows := make(map[string]row)
 	f, err := os.Open(filepath.Join(procfs, "cgroups"))
 	if err != nil {
-		return Cgroups{Mode: "v2", Subsys: -1} // a kernel without it has only the unified hierarchy
+		return Cgroups{Mode: "v2", Subsys: -1}, "" // a kernel without it has only the unified hierarchy
 	}
 	defer f.Close()
 	i := int32(0)
@@ -153,8 +158,8 @@ func readCgroups(procfs string) Cgroups {
 		if err != nil {
 			continue
 		}
-		// The file lists the controllers in the order of their index, but leaves out none: /proc/cgroups walks
-		// for_each_subsys (kernel: kernel/cgroup/cgroup-v1.c, 4.5 to 6.18).
+		// The file lists the controllers in the order of their index. Newer kernels leave out those that are built
+		// without v1, so the index is only a guess where the kernel's types do not tell it.
 		rows[w[0]] = row{i, int32(h)}
 		i++
 	}
@@ -165,13 +170,27 @@ func readCgroups(procfs string) Cgroups {
 			if unified {
 				mode = "hybrid"
 			}
-			return Cgroups{Mode: mode, Subsys: r.index, Hierarchy: r.hierarchy}
+			return Cgroups{Mode: mode, Subsys: r.index, Hierarchy: r.hierarchy}, name
 		}
 	}
 	if len(rows) == 0 && !unified {
-		return Cgroups{Mode: "none", Subsys: -1}
+		return Cgroups{Mode: "none", Subsys: -1}, ""
 	}
-	return Cgroups{Mode: "v2", Subsys: -1}
+	return Cgroups{Mode: "v2", Subsys: -1}, ""
+}
+
+// controllerIndex finds the index of a controller in the kernel's types (enum cgroup_subsys_id).
+func (f *Facts) controllerIndex(name string) (int32, bool) {
+	var ids *btf.Enum
+	if name == "" || f.Types.TypeByName("cgroup_subsys_id", &ids) != nil {
+		return 0, false
+	}
+	for _, v := range ids.Values {
+		if v.Name == name+"_cgrp_id" {
+			return int32(v.Value), true
+		}
+	}
+	return 0, false
 }
 
 func hasCgroup2(procfs string) bool {

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"github.com/cilium/ebpf/btf"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,7 +88,7 @@ func TestReadCgroups(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := readCgroups(dir); got != c.want {
+			if got, _ := readCgroups(dir); got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})
@@ -128,5 +129,21 @@ func TestRead_thisKernel(t *testing.T) {
 	}
 	if !f.HasTracepoint("sched_process_exit") || f.HasTracepoint("no_such_tracepoint") {
 		t.Error("tracepoints are not told apart")
+	}
+}
+
+func TestControllerIndex_asTheKernelHasIt(t *testing.T) {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Skipf("needs btf: %v", err)
+	}
+	f := &Facts{Types: types}
+	if i, ok := f.controllerIndex("memory"); !ok || i < 0 || i > 15 {
+		t.Errorf("memory: got %d, %v, want an index", i, ok)
+	}
+	for _, name := range []string{"", "no such controller"} {
+		if i, ok := f.controllerIndex(name); ok {
+			t.Errorf("%q: got %d, want none", name, i)
+		}
 	}
 }
