@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What both halves agree on about policy hooks: their records, and the tables that user space writes. */
+#ifndef ABI_HOOK_H
+#define ABI_HOOK_H
+
+#include "record.h"
+
+/* How a value is laid out in a record. Numbers are never reused. */
+enum val_kind {
+	VAL_NONE = 0,
+	VAL_INT = 1,	       /* u64, extended */
+	VAL_STRING = 2,	       /* bytes, not terminated */
+	VAL_BYTES = 3,	       /* u64: bytes that there are; then those that were read */
+	VAL_FILE = 4,	       /* struct val_file, then the path, from the root, not terminated; empty: has none */
+	VAL_SOCK = 5,	       /* struct val_sock */
+	VAL_SKB = 6,	       /* struct val_skb */
+	VAL_SOCKADDR = 7,      /* struct val_sockaddr */
+	VAL_SOCKADDR_UN = 8,   /* u64: family; then the path as the kernel has it: a zero byte first if abstract */
+	VAL_CRED = 9,	       /* struct val_cred */
+	VAL_USER_NS = 10,      /* struct val_user_ns */
+	VAL_BPF_PROG = 11,     /* struct val_bpf_prog */
+	VAL_BPF_MAP = 12,      /* struct val_bpf_map */
+	VAL_PERF_EVENT = 13,   /* struct val_perf_event, then the name of the function */
+	VAL_MODULE = 14,       /* struct val_module, then the name */
+	VAL_WORDS = 15,	       /* u64 each */
+	VAL_KERNEL_STACK = 16, /* u64 each, innermost first */
+	VAL_USER_STACK = 17,
+};
+
+enum val_flag {
+	VAL_F_ERROR = 1, /* could not be read; VAL_INT: at this step of the way to it */
+	VAL_F_CUT = 2,	 /* there was more */
+};
+
+/*        0        2      3       4          8
+ *        +--------+------+-------+----------+------------
+ *        | index  | kind | flags |   len    | len bytes, filled up to a multiple of 8
+ *        +--------+------+-------+----------+------------  */
+struct rec_value {
+	__u16 index; /* of the value in the program; stacks: 0 */
+	__u8 kind;   /* enum val_kind */
+	__u8 flags;  /* enum val_flag */
+	__u32 len;
+};
+
+/* A call that some policy wants to hear of. `values` entries follow; then `words` u64: the mask of the rules that post. */
+struct rec_hook {
+	struct rec_head h; /* h.pid, h.ktime: the process of the current task, ktime 0 if unknown */
+	__u32 tid;
+	__u32 program; /* id of the program, see plan.Program */
+	__u16 values;
+	__u16 words;
+	__u32 pad;
+};
+
+struct val_file {
+	__u32 mode;  /* of the inode */
+	__u32 flags; /* of the open file (f_flags), 0 if there is none */
+};
+
+struct val_sock {
+	__u64 cookie;	   /* address of the sock */
+	__u64 owner_ktime; /* who owns it, if the policy tracks sockets and it is tracked: process, else 0 */
+	__u32 owner_pid;
+	__u32 owner_tid;
+	__u32 mark;
+	__u32 priority;
+	__u16 family;
+	__u16 type;
+	__u16 protocol;
+	__u16 sport; /* host byte order */
+	__u16 dport;
+	__u8 state;
+	__u8 pad;
+	__u32 pad2;
+	__u8 saddr[16]; /* 4 bytes used for AF_INET */
+	__u8 daddr[16];
+};
+
+struct val_skb {
+	__u32 hash;
+	__u32 len;
+	__u32 priority;
+	__u32 mark;
+	__u32 sec_path_len;
+	__u32 sec_path_olen;
+	__u16 family;	/* of the network header: AF_INET, AF_INET6 or 0 */
+	__u16 protocol; /* of the transport header */
+	__u16 sport;	/* host byte order; 0 unless TCP or UDP */
+	__u16 dport;
+	__u8 saddr[16];
+	__u8 daddr[16];
+};
+
+struct val_sockaddr {
+	__u16 family;
+	__u16 port; /* host byte order */
+	__u32 pad;
+	__u8 addr[16];
+};
+
+struct val_user_ns {
+	__s32 level;
+	__u32 uid;
+	__u32 gid;
+	__u32 inum;
+};
+
+struct val_cred {
+	__u32 ids[8];  /* uid gid suid sgid euid egid fsuid fsgid */
+	__u64 caps[5]; /* inheritable permitted effective bset ambient */
+	__u32 securebits;
+	__u32 pad;
+	struct val_user_ns ns;
+};
+
+struct val_bpf_prog {
+	__u32 type;
+	__u32 insns;
+	char name[16];
+};
+
+struct val_bpf_map {
+	__u32 type;
+	__u32 key_size;
+	__u32 value_size;
+	__u32 max_entries;
+	char name[16];
+};
+
+struct val_perf_event {
+	__u32 type;
+	__u32 pad;
+	__u64 config;
+	__u64 offset;
+};
+
+struct val_module {
+	__u64 taints;
+	__u32 has_sig; /* sig_ok is meant */
+	__u32 sig_ok;
+};
+
+/* ---- tables that user space writes */
+
+#define HOOK_RULES 512	/* on one program */
+#define HOOK_WORDS 8	/* of 64 rules */
+#define HOOK_SLOTS 1024 /* programs at a time */
+#define RULE_ROWS  8192 /* rules of all programs */
+#define SET_WORDS  4	/* 256 sets of binaries */
+
+enum rule_flag {
+	RULE_POST = 1,
+	RULE_BASELINE = 2,	/* what was found becomes the baseline of the process */
+	RULE_SCOPE_PROCESS = 4, /* rate limit by process; by thread if none is set */
+	RULE_SCOPE_GLOBAL = 8,
+};
+
+/* One row of the map `rules`: what rule base+bit of a program orders. */
+struct rule {
+	__u32 flags;	/* enum rule_flag */
+	__u32 next;	/* first bit behind the rule's group */
+	__u32 stat;	/* row of rule_stats */
+	__u32 limit_ms; /* 0: no rate limit */
+	__u32 policy;	/* id */
+	__s16 track;	/* index of the value whose socket is tracked, -1 none */
+	__s16 untrack;
+};
+
+/* Per-CPU row of rule_stats. */
+struct rule_stat {
+	__u64 matched; /* first live rule of its group */
+	__u64 posted;
+	__u64 limited; /* not posted because of a rate limit */
+	__u64 nopost;  /* not posted because it says so */
+	__u64 lost;    /* not posted because the ring was full or no buffer was free */
+};
+
+/* A slot's switch, in global data: which rules of the program are on. */
+struct slot_state {
+	__u64 enabled[HOOK_WORDS];
+};
+
+/* On the stack of a body, as hook_finish takes it. */
+struct hook_call {
+	__u32 program; /* id */
+	__u32 base;    /* row in rules of its rule 0 */
+	__u32 buf;     /* scratch buffer */
+	__u32 words;
+	__u64 live[HOOK_WORDS];
+};
+
+/* Kept with a thread group while policies ask for it: sets of binaries it belongs to, and what it was at exec. */
+struct task_class {
+	__u64 self[SET_WORDS];	   /* sets that the binary is in */
+	__u64 line[SET_WORDS];	   /* ... it or an ancestor's */
+	__u64 parent[SET_WORDS];   /* ... its parent's */
+	__u64 ancestor[SET_WORDS]; /* ... any ancestor's */
+	__u64 caps[3];		   /* effective, permitted, inheritable at exec */
+	__u32 ns[NS_COUNT];	   /* at exec; 0 unknown */
+};
+
+#endif

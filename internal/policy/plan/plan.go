@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plan is the compiled policy: what is hooked, how values are read, which rules decide, what they order.
+//
+// It is the only value that the two lanes share. policy/compile makes a Plan out of a policy and the kernel's facts; sensor
+// merges the hooks of all plans that meet on one attach point into Programs, makes the kernel run them, and gives the same
+// Programs to event/decode as the layout of the records that come back.
+//
+// It is plain data: no YAML, no kernel, no instructions. It prints itself.
+//
+// Not here: how a plan is made (policy/compile), evaluated in Go (policy/simulate), or turned into programs (sensor).
+package plan
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Plan is one policy compiled for one kernel.
+type Plan struct {
+	Policy    string // metadata.name
+	Namespace string // empty for a cluster-wide policy
+	Kernel    string // release that it was compiled for
+	Section   string // "kprobes", "tracepoints", ...; empty if the policy has no hooks
+	Hooks     []Hook
+	Loader    bool    // executable mappings are told (process_loader)
+	Sets      []Paths // sets of binaries that the rules refer to
+}
+
+// EventKind is the event that a hook makes.
+type EventKind uint8
+
+// Kinds of events. Zero is unknown.
+const (
+	EventUnknown EventKind = iota
+	EventKprobe
+	EventTracepoint
+)
+
+// Hook is one hook of one policy on one attach point. A list in the policy gives one Hook for each of its functions.
+type Hook struct {
+	Section string // of the policy: "kprobes", "fentries", "tracepoints"
+	Index   int    // in the section
+	Event   EventKind
+	Name    string // function_name of the event: what the policy asked for, with the prefix of system calls
+	Subsys  string // tracepoints: subsystem and event as the policy names them
+	TpEvent string
+	Message string
+	Tags    []string
+
+	Attach   Attach
+	Inactive string    // why it is not attached; empty if it is
+	Tried    []Attempt // back-ends that were considered before Attach, and why not
+	Caveats  []string  // how an equivalent differs from what was asked for
+
+	Values []Value // what is read; rules and arguments refer to it by index
+	Args   []Arg   // of the event, in order
+	Data   []Arg   // "data" of the event
+	Return *Arg    // nil: the return value is not part of the event
+	Rules  []Rule  // in the order of the selectors; at least one; the first that matches decides
+}
+
+// Attempt is a back-end that was not chosen.
+type Attempt struct {
+	Backend Backend
+	Why     string
+}
+
+// Arg is one argument of the event.
+type Arg struct {
+	Value int    // index in Hook.Values; -1: written as nothing ("nop")
+	Type  string // as the policy says: "int", "file", ...; decides how the value is written
+	Label string
+	Index int // "index" in the policy
+}
+
+// Backend is a way of running a program at an attach point.
+type Backend uint8
+
+// Back-ends, in the order of preference. Numbers are internal.
+const (
+	BackendNone        Backend = iota
+	BackendFentry              // trampoline at the entry of a function
+	BackendFexit               // trampoline at its exit, which sees arguments and return value
+	BackendKprobeMulti         // one program on many functions
+	BackendKprobe
+	BackendKretprobe   // with the arguments kept from the entry
+	BackendRawTp       // raw tracepoint
+	BackendTracepoint  // tracepoint with its record
+	BackendSysEnter    // equivalent: system call entry, by number
+	BackendSysExit     // equivalent: system call exit, by number; sees arguments and result
+	BackendSockOps     // equivalent: TCP_CONNECT_CB at the cgroup root
+	BackendSockCreate  // equivalent: cgroup sock_create
+	BackendSockRelease // equivalent: cgroup sock_release
+	BackendTpBtf       // equivalent: raw tracepoint, of which conditions on the arguments choose some calls
+	BackendPrepareExec // unused number
+	BackendCount
+)
+
+var backendNames = [BackendCount]string{
+	"none", "fentry", "fexit", "kprobe.multi", "kprobe", "kretprobe", "raw_tracepoint", "tracepoint", "sys_enter", "sys_exit",
+	"sock_ops", "cgroup/sock_create", "cgroup/sock_release", "tp", "",
+}
+
+// String returns the name that status and explain print.
+func (b Backend) String() string {
+	if b < BackendCount {
+		return backendNames[b]
+	}
+	return "unknown"
+}
+
+// Attach says where a program runs. Hooks with the same Key share one program.
+type Attach struct {
+	Backend Backend
+	Symbol  string   // function; for BackendRawTp, BackendTpBtf: name of the tracepoint; BackendTracepoint: "subsys/event"
+	Module  string   // kernel module that has Symbol; empty: the kernel itself
+	Symbols []string // BackendKprobeMulti: all functions
+	Params  int      // number of parameters of Symbol; the return value is at this place in the context of an fexit program
+	Regs    bool     // Symbol is a system call: its only parameter is struct pt_regs *
+	Compat  bool     // Regs are those of a 32-bit call
+
+	// Equivalents: the calls that are meant; nil for others. A call is meant if any of them fits.
+	Calls []Call
+	// Conditions on the raw arguments that all must hold before anything else, e.g. "newstate is TCP_FIN_WAIT1".
+	When []Condition
+}
+
+// Call is a system call that stands for the function that was asked for.
+type Call struct {
+	ABI string // "x64" or "i386"
+	Nr  int
+}
+
+// Condition holds if (source & Mask) is in Ranges (xor Not); Mask 0 means all bits.
+type Condition struct {
+	Source Source
+	Mask   uint64
+	Ranges []Range
+	Not    bool
+}
+
+// Key names the attach point; hooks with equal keys are merged into one program.
+func (a *Attach) Key() string { return a.key() }
+
+// SourceKind says where a raw value comes from.
+type SourceKind uint8
+
+// Sources. Zero is unknown.
+const (
+	SourceUnknown   SourceKind = iota
+	SourceArg                  // parameter N of the function, or of the raw tracepoint
+	SourceReg                  // argument N (0..5) of the system call (Attach.Regs, BackendSysEnter, BackendSysExit)
+	SourceReturn               // return value of the function or system call
+	SourceField                // field of a tracepoint's record: Off, Size, Signed
+	SourceFieldAddr            // address of the byte at Off of a tracepoint's record
+	SourceConst                // N itself
+	SourceTask                 // address of the current task_struct
+	SourceSyscall              // number of the system call, bit 31 set for 32-bit callers (BackendSysEnter, BackendSysExit, raw_syscalls)
+	SourceFdFile               // address of the struct file behind the descriptor in argument N of the system call (0: none)
+	SourceErr                  // equivalents: the return value if it is negative, else N
+	SourceCred                 // address of the current task's cred
+)
+
+// Source is where a raw 64-bit value comes from: a start, then loads through memory.
+type Source struct {
+	Kind   SourceKind
+	N      int64
+	Off    int32 // SourceField, SourceFieldAddr
+	Size   uint8 // bytes: SourceField
+	Signed bool  // SourceField
+	Steps  []Step
+}
+
+// Step is one load: value = *(size *)(value + Off).
+type Step struct {
+	Off    int64
+	Size   uint8 // 1, 2, 4 or 8 bytes
+	Signed bool
+	User   bool // user memory
+	Addr   bool // no load: value += Off (last step of a member that is a struct or an array)
+	Halves bool // capset's data: low word at Off, high word at Off+12 (user memory)
+}
+
+// Type says how a raw value is read: which reader of the kernel half, and the layout of what comes back.
+// The names are those of the readers: arg_NAME in bpf/arg.
+type Type uint8
+
+// Types of values. Zero is unknown.
+const (
+	TypeUnknown    Type = iota
+	TypeInt             // the raw value itself, cut to Value.Bits and extended
+	TypeString          // address of a terminated string, kernel or user memory
+	TypeBytes           // address of bytes; Value.Size gives their number
+	TypeIovec           // address of struct iovec, Value.Size their number
+	TypeIovIter         // struct iov_iter *
+	TypeFilename        // struct filename *
+	TypeFile            // struct file *
+	TypePath            // struct path *
+	TypeFd              // descriptor of the current task
+	TypeDentry          // struct dentry *
+	TypeKiocb           // struct kiocb *
+	TypeBinprm          // struct linux_binprm *
+	TypeSock            // struct sock *
+	TypeSocket          // struct socket *
+	TypeSkb             // struct sk_buff *
+	TypeSockaddr        // struct sockaddr *, kernel or user memory
+	TypeSockaddrUn      // struct sockaddr_un *
+	TypeNetDevice       // struct net_device *
+	TypeCred            // struct cred *
+	TypeUserNS          // struct user_namespace *
+	TypeBpfAttr         // union bpf_attr * of BPF_PROG_LOAD, kernel or user memory
+	TypeBpfMapAttr      // union bpf_attr * of BPF_MAP_CREATE, told as a bpf_map
+	TypeBpfProg         // struct bpf_prog *
+	TypeBpfMap          // struct bpf_map *
+	TypePerfEvent       // struct perf_event *
+	TypePerfAttr        // struct perf_event_attr *, kernel or user memory, told as a perf_event
+	TypeModule          // struct module *
+	TypeLoadInfo        // struct load_info *
+	TypeDataLoc         // address of the record + __data_loc word in Value.Size: string
+	TypeWords           // address of Value.Bytes bytes of unsigned long
+	TypeInodePerm       // unused number
+	TypeCount
+)
+
+// Value is one thing that is read in a call.
+type Value struct {
+	Source Source
+	Type   Type
+	Bits   uint8   // TypeInt: 8, 16, 32 or 64
+	Signed bool    // TypeInt
+	Size   *Source // TypeBytes: number of bytes; TypeIovec: of vectors; TypeIovIter: nil; TypeDataLoc: the word
+	Bytes  int32   // TypeWords: how many bytes
+	Max    bool    // TypeBytes: maxData
+	Exit   bool    // TypeBytes, TypeIovec: returnCopy, the number of bytes is the return value
+	Track  bool    // TypeSock, TypeSocket: the policy tracks sockets; the owner is told with it
+}
+
+// Rule is one selector.
+type Rule struct {
+	Selector int    // index in the policy; 0 if the hook has none
+	Label    string // for statistics
+	Filters  []Filter
+	Do       Actions
+}
+
+// Actions is what a rule orders when it is the first of its hook that matches.
+type Actions struct {
+	Post        bool
+	Last        string        // last action of the list as written, e.g. "Post", "NoPost", "TrackSock": the event's action
+	LastReturn  string        // likewise of matchReturnActions and returnArgAction; empty: none
+	RateLimit   time.Duration // 0: none
+	Scope       Scope
+	KernelStack bool
+	UserStack   bool
+	Track       []Track
+	Baseline    bool // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
+}
+
+// Scope is what a rate limit counts by.
+type Scope uint8
+
+// Scopes of rate limits.
+const (
+	ScopeThread Scope = iota
+	ScopeProcess
+	ScopeGlobal
+)
+
+// Track remembers, or forgets, who owns the socket in a value.
+type Track struct {
+	Value  int
+	Forget bool
+}
+
+// FilterKind is a way of comparing.
+type FilterKind uint8
+
+// Kinds of filters. All are total: every value passes or does not.
+const (
+	FilterUnknown      FilterKind = iota
+	FilterRanges                  // the integer is in one of Ranges
+	FilterBits                    // the integer has one of the bits of Mask
+	FilterEqual                   // the string is one of Strings
+	FilterPrefix                  // it starts with one of them
+	FilterSuffix                  // it ends with one of them
+	FilterContains                // it contains one of them
+	FilterContainsFold            // likewise, ASCII letters of either case
+	FilterAddrs                   // the address is in one of Prefixes; false for other families, also if Not
+	FilterGained                  // Value2 has a bit that Value has not
+	FilterClass                   // the process is in class Set by relation Of
+	FilterPidTree                 // the task or one of its ancestors has its pid in Ranges
+)
+
+// Field is a part of a value that a filter looks at.
+type Field uint8
+
+// Fields. FieldWhole is the value itself.
+const (
+	FieldWhole Field = iota
+	FieldFamily
+	FieldSockType
+	FieldProtocol
+	FieldState
+	FieldSaddr
+	FieldDaddr
+	FieldSport
+	FieldDport
+	FieldFileType // S_IFMT bits of the mode
+)
+
+// Task is a property of the current task that a filter looks at.
+type Task uint8
+
+// Properties of tasks. TaskNone: the filter looks at a value instead.
+const (
+	TaskNone         Task = iota
+	TaskPid               // thread group id in the initial pid namespace
+	TaskNsPid             // in its own pid namespace; 0 in the initial one
+	TaskCapEffective      // capability sets of the current credentials
+	TaskCapPermitted
+	TaskCapInheritable
+	TaskHostUserNS          // 1 in the user namespace of pid 1, else 0
+	TaskCapEffectiveChanged // bits that differ from those at exec
+	TaskCapPermittedChanged
+	TaskCapInheritableChanged
+	TaskNsChanged // bit n set: namespace n (order of the wire contract, 12.5) differs from that at exec; known ones only
+	TaskTracked   // 1 if a baseline is known, else 0
+	TaskNsUts     // inode numbers of namespaces, ten in the order of the wire contract
+	TaskNsIpc
+	TaskNsMnt
+	TaskNsPidNs
+	TaskNsPidForChildren
+	TaskNsNet
+	TaskNsTime
+	TaskNsTimeForChildren
+	TaskNsCgroup
+	TaskNsUser
+	TaskFieldCount
+)
+
+// Filter is one condition of a rule; all of a rule's must hold. If the value could not be read it is false, also if Not.
+type Filter struct {
+	Kind     FilterKind
+	Not      bool
+	Task     Task  // TaskNone: Value
+	Value    int   // index in Values
+	Value2   int   // FilterGained: the new set
+	Field    Field // of Value
+	Ranges   []Range
+	Mask     uint64
+	Strings  []string
+	Prefixes []netip.Prefix
+	Set      int // FilterClass: index in Plan.Sets (after merging: number of the set in the kernel)
+	Of       Relation
+	NsPid    bool   // FilterPidTree: pids of the task's own namespace
+	Text     string // as the policy says, for explain: `args[0] Prefix "/etc"`
+}
+
+// Range is an inclusive range of the 64-bit pattern of an integer, compared unsigned. Negative numbers are large.
+type Range struct{ Lo, Hi uint64 }
+
+// Relation is whose binary a class is about.
+type Relation uint8
+
+// Relations.
+const (
+	OfSelf     Relation = iota // the binary of the process
+	OfLine                     // of the process or of any ancestor
+	OfParent                   // of its parent, or the one before the last exec
+	OfAncestor                 // of any ancestor
+)
+
+// Paths is a set of binaries.
+type Paths struct {
+	Kind  FilterKind // FilterEqual, FilterPrefix or FilterSuffix
+	Paths []string   // sorted, unique
+}
+
+// Program is what runs at one attach point: the hooks of all policies there, merged.
+type Program struct {
+	ID     uint32 // unique for the life of the agent; each record carries it
+	Attach Attach
+	Values []Value
+	Groups []Group
+	Rules  []Rule // of all groups; Filters refer to Program.Values and to the kernel's set numbers
+}
+
+// Group is one policy's hook within a program.
+type Group struct {
+	Policy uint32 // id of the policy
+	Plan   *Plan
+	Hook   *Hook
+	First  int   // its rules are Rules[First : First+len(Hook.Rules)]
+	Values []int // index in Program.Values of each of Hook.Values
+}
