@@ -30,24 +30,33 @@ const module = "tetragon"
 // importOrder says which of our packages a package may import. Names are below internal/, but for api, bpf and cmd.
 // "a, b < c" lets c import a and b; what is not said is forbidden, also by way of others. Test files may import more.
 const importOrder = `
-NONE < abi, config, event, metrics, api, bpf;
+NONE < abi, config, event, metrics, api, bpf, policy, policy/plan;
 NONE < kernel;
+
+# the policy lane, downwards
+policy < policy/parse;
+kernel, policy, policy/plan < policy/compile;
+policy/plan < policy/simulate;
+bpf, policy/plan < sensor/gen;
+NONE < policies;
 
 # the event lane, upwards
 metrics < event/read;
-abi, event, process < event/decode;
+abi, event, process, policy/plan < event/decode;
 event < process;
-abi, event, event/decode, metrics, process < event/enrich;
+abi, event, event/decode, metrics, policy/plan, process < event/enrich;
+event, kernel, metrics < event/mmap;
 api, event < event/filter, event/encode;
 event, event/encode, event/filter, metrics < event/export;
 
 # into the kernel
-abi, bpf, kernel, metrics < sensor;
+abi, bpf, kernel, metrics, policy/plan, sensor/gen < sensor;
+kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/registry;
 
 # composition
-api, event, event/encode, event/export, event/filter, metrics, process < server;
-api, config, event/encode, event/filter, kernel, metrics < cli;
-abi, api, bpf, config, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/read, kernel, metrics, process, sensor, server < daemon;
+api, event, event/encode, event/export, event/filter, metrics, policy, policy/registry, process < server;
+api, config, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/simulate < cli;
+abi, api, bpf, config, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
 config, daemon, kernel < cmd/tetragon;
 cli < cmd/tetra;
 
@@ -63,7 +72,7 @@ var heavy = []struct {
 	prefix string
 	only   []string
 }{
-	{"github.com/cilium/ebpf", []string{"bpf", "kernel", "sensor", "event/read", "metrics", "scenario", "tools/abigen"}},
+	{"github.com/cilium/ebpf", []string{"bpf", "kernel", "sensor", "sensor/gen", "event/read", "metrics", "scenario", "tools/abigen"}},
 	{"google.golang.org/", []string{"api", "event/encode", "event/filter", "server", "cli", "tools/encgen"}},
 	{"github.com/prometheus/", []string{"metrics"}},
 	{"github.com/spf13/", []string{"cli"}},

@@ -50,7 +50,7 @@ struct rec_hook {
 	__u32 program; /* id of the program, see plan.Program */
 	__u16 values;
 	__u16 words;
-	__u32 pad;
+	__u32 which; /* of the functions that the program is attached to (kprobe.multi) */
 };
 
 struct val_file {
@@ -190,14 +190,38 @@ struct hook_call {
 	__u64 live[HOOK_WORDS];
 };
 
-/* Kept with a thread group while policies ask for it: sets of binaries it belongs to, and what it was at exec. */
+/* Kept with a thread group while policies ask for it: the sets that it is in, and what it was at exec. In each word of 64
+ * bits bit 0 says that the process (parent, ...) is known at all; so a word has 63 sets. */
 struct task_class {
-	__u64 self[SET_WORDS];	   /* sets that the binary is in */
-	__u64 line[SET_WORDS];	   /* ... it or an ancestor's */
-	__u64 parent[SET_WORDS];   /* ... its parent's */
-	__u64 ancestor[SET_WORDS]; /* ... any ancestor's */
+	__u64 self[SET_WORDS];	   /* sets that the process is in */
+	__u64 line[SET_WORDS];	   /* ... it or an ancestor */
+	__u64 parent[SET_WORDS];   /* ... its parent, or the image before this one if it did an exec without a fork */
+	__u64 ancestor[SET_WORDS]; /* ... any ancestor */
 	__u64 caps[3];		   /* effective, permitted, inheritable at exec */
 	__u32 ns[NS_COUNT];	   /* at exec; 0 unknown */
+	__u32 flags;
+};
+
+/* Where values and a record are put together, taken by a program for the time of one call. Values are appended to the
+ * record behind its head, each aligned to 8 bytes. The path that was walked last lies at the end of `path`, so that
+ * its last byte is always at the same place. */
+#define BUF_VALUES 24576
+#define BUF_PATH   4352
+#define BUF_SLACK  4160 /* bound: comparisons may look this far behind the beginning of a value */
+#define BUF_SOCKS  16
+
+struct hook_buf {
+	__u32 busy;
+	__u32 pos;			/* bytes of r and v that are used */
+	__u64 sets[SET_WORDS];		/* what classify found */
+	__u64 socks[BUF_SOCKS];		/* address of the sock in value n */
+	struct val_file file;		/* of the path that was walked */
+	__u64 before;			/* bound: comparisons may look 8 bytes before a value */
+	struct rec_hook r;
+	char v[BUF_VALUES];
+	char slack[BUF_SLACK];
+	char path[BUF_PATH];
+	char after[64];
 };
 
 #endif

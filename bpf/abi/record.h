@@ -17,7 +17,8 @@ enum rec_kind {
 	REC_DATA = 5,	  /* a piece of an exec's arguments or environment; comes before its exec */
 	REC_SNAPSHOT = 6, /* a process that lived before we looked; laid out as an exec */
 	REC_SNAP_END = 7, /* the snapshot is complete; only a head */
-	REC_KINDS = 8,
+	REC_HOOK = 8,	  /* a call that a policy wants to hear of; see hook.h */
+	REC_KINDS = 9,
 };
 
 /*        0       2       4           8                 16                24

@@ -35,7 +35,7 @@ func (a *Attach) key() string {
 
 // Key is everything that makes two values differ, as text; values with equal keys are read once.
 func (v *Value) Key() string {
-	k := fmt.Sprintf("%v:%d:%d:%t:%d:%t:%t:%t", v.Source, v.Type, v.Bits, v.Signed, v.Bytes, v.Max, v.Exit, v.Track)
+	k := fmt.Sprintf("%v:%d:%d:%t:%d:%t:%t:%t:%d", v.Source, v.Type, v.Bits, v.Signed, v.Bytes, v.Max, v.Exit, v.Track, v.Owner)
 	if v.Size != nil {
 		k += fmt.Sprintf(":%v", *v.Size)
 	}

@@ -23,8 +23,8 @@ type Plan struct {
 	Kernel    string // release that it was compiled for
 	Section   string // "kprobes", "tracepoints", ...; empty if the policy has no hooks
 	Hooks     []Hook
-	Loader    bool    // executable mappings are told (process_loader)
-	Sets      []Paths // sets of binaries that the rules refer to
+	Loader    bool  // executable mappings are told (process_loader)
+	Sets      []Set // sets of processes that the rules refer to
 }
 
 // EventKind is the event that a hook makes.
@@ -37,13 +37,15 @@ const (
 	EventTracepoint
 )
 
-// Hook is one hook of one policy on one attach point. A list in the policy gives one Hook for each of its functions.
+// Hook is one hook of one policy on one attach point. A list in the policy gives one Hook for each of its functions, but
+// for BackendKprobeMulti, where one Hook has all.
 type Hook struct {
 	Section string // of the policy: "kprobes", "fentries", "tracepoints"
 	Index   int    // in the section
 	Event   EventKind
-	Name    string // function_name of the event: what the policy asked for, with the prefix of system calls
-	Subsys  string // tracepoints: subsystem and event as the policy names them
+	Name    string   // function_name of the event: what the policy asked for, with the prefix of system calls
+	Names   []string // BackendKprobeMulti: the name for each of Attach.Symbols; nil for others
+	Subsys  string   // tracepoints: subsystem and event as the policy names them
 	TpEvent string
 	Message string
 	Tags    []string
@@ -92,14 +94,13 @@ const (
 	BackendSockOps     // equivalent: TCP_CONNECT_CB at the cgroup root
 	BackendSockCreate  // equivalent: cgroup sock_create
 	BackendSockRelease // equivalent: cgroup sock_release
-	BackendTpBtf       // equivalent: raw tracepoint, of which conditions on the arguments choose some calls
-	BackendPrepareExec // unused number
+	BackendTp          // equivalent: raw tracepoint, of which conditions on the arguments choose some calls
 	BackendCount
 )
 
 var backendNames = [BackendCount]string{
 	"none", "fentry", "fexit", "kprobe.multi", "kprobe", "kretprobe", "raw_tracepoint", "tracepoint", "sys_enter", "sys_exit",
-	"sock_ops", "cgroup/sock_create", "cgroup/sock_release", "tp", "",
+	"sock_ops", "cgroup/sock_create", "cgroup/sock_release", "tp",
 }
 
 // String returns the name that status and explain print.
@@ -113,9 +114,9 @@ func (b Backend) String() string {
 // Attach says where a program runs. Hooks with the same Key share one program.
 type Attach struct {
 	Backend Backend
-	Symbol  string   // function; for BackendRawTp, BackendTpBtf: name of the tracepoint; BackendTracepoint: "subsys/event"
+	Symbol  string   // function; for BackendRawTp, BackendTp: name of the tracepoint; BackendTracepoint: "subsys/event"
 	Module  string   // kernel module that has Symbol; empty: the kernel itself
-	Symbols []string // BackendKprobeMulti: all functions
+	Symbols []string // BackendKprobeMulti: all functions; the record says which one by its place here
 	Params  int      // number of parameters of Symbol; the return value is at this place in the context of an fexit program
 	Regs    bool     // Symbol is a system call: its only parameter is struct pt_regs *
 	Compat  bool     // Regs are those of a 32-bit call
@@ -219,7 +220,6 @@ const (
 	TypeLoadInfo        // struct load_info *
 	TypeDataLoc         // address of the record + __data_loc word in Value.Size: string
 	TypeWords           // address of Value.Bytes bytes of unsigned long
-	TypeInodePerm       // unused number
 	TypeCount
 )
 
@@ -234,6 +234,7 @@ type Value struct {
 	Max    bool    // TypeBytes: maxData
 	Exit   bool    // TypeBytes, TypeIovec: returnCopy, the number of bytes is the return value
 	Track  bool    // TypeSock, TypeSocket: the policy tracks sockets; the owner is told with it
+	Owner  uint32  // Track: id of the policy, set when hooks are merged into programs
 }
 
 // Rule is one selector.
@@ -248,7 +249,7 @@ type Rule struct {
 type Actions struct {
 	Post        bool
 	Last        string        // last action of the list as written, e.g. "Post", "NoPost", "TrackSock": the event's action
-	LastReturn  string        // likewise of matchReturnActions and returnArgAction; empty: none
+	LastReturn  string        // likewise of matchReturnActions and returnArgAction; "Post" if there are none
 	RateLimit   time.Duration // 0: none
 	Scope       Scope
 	KernelStack bool
@@ -288,8 +289,7 @@ const (
 	FilterContainsFold            // likewise, ASCII letters of either case
 	FilterAddrs                   // the address is in one of Prefixes; false for other families, also if Not
 	FilterGained                  // Value2 has a bit that Value has not
-	FilterClass                   // the process is in class Set by relation Of
-	FilterPidTree                 // the task or one of its ancestors has its pid in Ranges
+	FilterClass                   // the process is in set Set by relation Of; false for unknown processes, also if Not
 )
 
 // Field is a part of a value that a filter looks at.
@@ -351,9 +351,8 @@ type Filter struct {
 	Mask     uint64
 	Strings  []string
 	Prefixes []netip.Prefix
-	Set      int // FilterClass: index in Plan.Sets (after merging: number of the set in the kernel)
+	Set      int // FilterClass: index in Plan.Sets; in a Program: number of the set in the kernel
 	Of       Relation
-	NsPid    bool   // FilterPidTree: pids of the task's own namespace
 	Text     string // as the policy says, for explain: `args[0] Prefix "/etc"`
 }
 
@@ -371,10 +370,24 @@ const (
 	OfAncestor                 // of any ancestor
 )
 
-// Paths is a set of binaries.
-type Paths struct {
-	Kind  FilterKind // FilterEqual, FilterPrefix or FilterSuffix
-	Paths []string   // sorted, unique
+// SetKind says what a set of processes is made by.
+type SetKind uint8
+
+// Kinds of sets. Zero is unknown.
+const (
+	SetUnknown SetKind = iota
+	SetPaths           // the real path of the binary is one of Paths
+	SetPrefix          // it starts with one of them
+	SetSuffix          // it ends with one of them
+	SetPids            // the thread group id is one of Pids
+	SetNsPids          // likewise, in the process's own pid namespace; never so in the initial one
+)
+
+// Set is a set of processes. The kernel half keeps with each process which sets it is in.
+type Set struct {
+	Kind  SetKind
+	Paths []string // sorted, unique
+	Pids  []uint32
 }
 
 // Program is what runs at one attach point: the hooks of all policies there, merged.
