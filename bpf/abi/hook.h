@@ -212,16 +212,15 @@ struct task_class {
 
 struct hook_buf {
 	__u32 busy;
-	__u32 pos;			/* bytes of r and v that are used */
-	__u64 sets[SET_WORDS];		/* what classify found */
-	__u64 socks[BUF_SOCKS];		/* address of the sock in value n */
-	struct val_file file;		/* of the path that was walked */
-	__u64 before;			/* bound: comparisons may look 8 bytes before a value */
+	__u32 pos;		/* bytes of r and v that are used */
+	__u64 sets[SET_WORDS];	/* what classify found */
+	__u64 socks[BUF_SOCKS]; /* address of the sock in value n */
+	struct val_file file;	/* of the path that was walked */
+	char path[BUF_PATH];	/* bound: also what comparisons from the end may see before a short value */
+	char after[64];
 	struct rec_hook r;
 	char v[BUF_VALUES];
 	char slack[BUF_SLACK];
-	char path[BUF_PATH];
-	char after[64];
 };
 
 #endif
