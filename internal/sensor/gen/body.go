@@ -237,7 +237,7 @@ func (b *body) takeBuffer() {
 	c.add(call("buf_take"), asm.JSLT.Imm(asm.R0, 0, b.out), asm.StoreMem(asm.R10, bufAt, asm.R0, asm.Word))
 	for _, s := range sortedValues(b.slots) {
 		if b.inBuffer(s) {
-			c.add(asm.StoreImm(asm.R10, b.slotAt(s), 0, asm.DWord))
+			c.add(storeImm64(asm.R10, b.slotAt(s), 0))
 		}
 	}
 	b.taken = true
@@ -292,7 +292,7 @@ func (b *body) result() {
 		c.add(asm.LoadMapValue(asm.R1, 0, v.offset+uint32((b.o.Slot+1)*slotSize+8*w)).WithReference(v.section))
 		switch {
 		case w >= b.words:
-			c.add(asm.StoreImm(asm.R1, 0, 0, asm.DWord))
+			c.add(storeImm64(asm.R1, 0, 0))
 		case b.words == 1:
 			c.add(asm.StoreMem(asm.R1, 0, asm.R6, asm.DWord))
 		default:
@@ -313,7 +313,7 @@ func (b *body) finishCall() {
 		c.add(asm.StoreMem(asm.R10, liveAt(0), asm.R6, asm.DWord))
 	}
 	for w := b.words; w < ruleWords; w++ {
-		c.add(asm.StoreImm(asm.R10, liveAt(w), 0, asm.DWord))
+		c.add(storeImm64(asm.R10, liveAt(w), 0))
 	}
 	c.add(asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, callAt), call("hook_finish"))
 }

@@ -66,7 +66,7 @@ func (k *classifier) emit(sets map[int]plan.Set) {
 		asm.Mov.Reg(asm.R6, asm.R0),
 	)
 	for w := range setWords {
-		c.add(asm.StoreImm(asm.R6, int16(k.l.sets)+int16(8*w), 0, asm.DWord))
+		c.add(storeImm64(asm.R6, int16(k.l.sets)+int16(8*w), 0))
 	}
 	pids, noPath := c.label(), c.label()
 	var forward, backward []pattern

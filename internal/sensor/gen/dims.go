@@ -125,7 +125,7 @@ func (b *body) dims() []dim {
 	// Integers that are kept must be known to be unknown before the first of them may be skipped.
 	for _, v := range sortedValues(b.slots) {
 		if !b.inBuffer(v) {
-			b.c.add(asm.StoreImm(asm.R10, b.slotAt(v)-8, intUnknown, asm.DWord))
+			b.c.add(storeImm64(asm.R10, b.slotAt(v)-8, intUnknown))
 		}
 	}
 	slices.SortStableFunc(ds, func(x, y dim) int { return cmp.Compare(x.cost, y.cost) })
@@ -448,7 +448,7 @@ func (b *body) buffered(v int, us []use, next string) {
 		c.add(asm.Mov.Imm(asm.R3, -1))
 		b.appendPath(v)
 	} else {
-		c.add(asm.StoreImm(asm.R10, b.slotAt(v), -1, asm.DWord))
+		c.add(storeImm64(asm.R10, b.slotAt(v), -1))
 	}
 	b.kill(us, next)
 	c.here(done)

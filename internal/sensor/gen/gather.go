@@ -118,7 +118,7 @@ func (b *body) appendPath(i int) {
 	c := b.c
 	c.add(asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), asm.Mov.Imm(asm.R2, int32(i)), call("arg_path"))
 	if _, ok := b.slots[i]; ok {
-		c.add(asm.StoreImm(asm.R10, b.slotAt(i), 1, asm.DWord)) // it is there, whatever it says
+		c.add(storeImm64(asm.R10, b.slotAt(i), 1)) // it is there, whatever it says
 	}
 }
 

@@ -65,9 +65,9 @@ func (c *code) jumpImm(op asm.JumpOp, dst asm.Register, v uint64, label string) 
 	c.add(asm.LoadImm(asm.R0, int64(v), asm.DWord), op.Reg(dst, asm.R0, label))
 }
 
-// neg negates dst.
-func (c *code) neg(dst asm.Register) {
-	c.add(asm.Instruction{OpCode: asm.OpCode(asm.ALU64Class).SetALUOp(asm.Neg), Dst: dst})
+// storeImm64 stores a number of 32 bits, extended to 64. The library makes no such instruction, the kernel has it.
+func storeImm64(dst asm.Register, off int16, v int64) asm.Instruction {
+	return asm.Instruction{OpCode: asm.StoreImmOp(asm.DWord), Dst: dst, Offset: off, Constant: v}
 }
 
 // finish leaves out what nothing reaches, which the verifier refuses, and resolves the labels: each place gets one name.

@@ -103,7 +103,7 @@ func (b *body) keep(s ruleSet, next string) {
 	c.add(asm.Mov.Imm(asm.R2, 0))
 	for w := range b.words {
 		if dead[w] == b.all[w] {
-			c.add(asm.StoreImm(asm.R10, liveAt(w), 0, asm.DWord))
+			c.add(storeImm64(asm.R10, liveAt(w), 0))
 			continue
 		}
 		c.add(asm.LoadMem(asm.R1, asm.R10, liveAt(w), asm.DWord))
@@ -124,7 +124,7 @@ func (b *body) fetch(s ruleSet) {
 	c.add(asm.Mov.Imm(asm.R2, 0))
 	for w := range b.words {
 		if s[w]&b.all[w] == 0 {
-			c.add(asm.StoreImm(asm.R10, liveAt(w), 0, asm.DWord))
+			c.add(storeImm64(asm.R10, liveAt(w), 0))
 			continue
 		}
 		c.add(asm.LoadMem(asm.R1, asm.R3, int16(8*w), asm.DWord))

@@ -280,7 +280,7 @@ func (b *body) steps(s *plan.Source, fail string) {
 		on := c.label()
 		c.jump(on)
 		c.here(bad)
-		c.add(asm.StoreImm(asm.R10, stepNAt, int64(i+1), asm.DWord))
+		c.add(storeImm64(asm.R10, stepNAt, int64(i+1)))
 		c.jump(fail)
 		c.here(on)
 	}
@@ -318,10 +318,10 @@ func (b *body) integer(i int, fail string) {
 	c.here(read)
 	b.source(&v.Source, bad)
 	b.cut(int(v.Bits), v.Signed)
-	c.add(asm.StoreMem(asm.R10, at, asm.R1, asm.DWord), asm.StoreImm(asm.R10, at-8, intKnown, asm.DWord))
+	c.add(asm.StoreMem(asm.R10, at, asm.R1, asm.DWord), storeImm64(asm.R10, at-8, intKnown))
 	c.jump(done)
 	c.here(bad)
-	c.add(asm.StoreImm(asm.R10, at-8, intBad, asm.DWord))
+	c.add(storeImm64(asm.R10, at-8, intBad))
 	c.jump(fail)
 	c.here(done)
 }
