@@ -78,7 +78,7 @@ var heavy = []struct {
 	{"github.com/spf13/", []string{"cli"}},
 	{"github.com/rogpeppe/go-internal", []string{"scenario"}},
 	{"k8s.io/", nil},
-	{"unsafe", []string{"abi", "api", "event/decode", "event/read", "sensor", "test/victim"}},
+	{"unsafe", []string{"abi", "api", "event/decode", "event/mmap", "event/read", "sensor", "test/victim"}},
 	{"net/http", []string{"daemon", "metrics"}},
 	{"log", nil}, // log/slog is what we use
 }
