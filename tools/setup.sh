@@ -6,8 +6,10 @@ set -eu
 
 # package:program that it brings
 wanted='
+busybox:busybox
 clang-19:clang-19
 clang-format-19:clang-format-19
+curl:curl
 debootstrap:debootstrap
 e2fsprogs:mke2fs
 jq:jq
@@ -16,6 +18,8 @@ llvm-19:llvm-strip-19
 libcap2-bin:capsh
 bpftool:bpftool
 bsdextrautils:wall
+openssh-client:ssh
+openssh-server:sshd
 passwd:passwd
 protobuf-compiler:protoc
 qemu-system-x86:qemu-system-x86_64
@@ -40,6 +44,12 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "setup: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
+# Nothing that is installed for tests is to run as a service: tests start what they need, where they need it.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+	chmod 755 /usr/sbin/policy-rc.d
+	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+fi
 install() { apt-get install -q -y --no-install-recommends $missing; }
 # The package lists may be missing or old: fetch them only if installing does not work without.
 install >/dev/null 2>&1 || { apt-get update -q >/dev/null && install >/dev/null; }

@@ -14,8 +14,8 @@ const suite = "bookworm"
 
 // What scenarios call beside Debian's essential packages.
 var rootPackages = []string{
-	"bpftool", "bsdextrautils", "iproute2", "jq", "kmod", "libcap2-bin", "login", "mount", "passwd", "procps", "sudo",
-	"util-linux",
+	"bpftool", "bsdextrautils", "busybox", "curl", "iproute2", "iptables", "jq", "kmod", "libcap2-bin", "login", "mount",
+	"openssh-client", "openssh-server", "passwd", "procps", "sudo", "util-linux",
 }
 
 // configureRoot runs inside the new root.
@@ -27,6 +27,9 @@ useradd -m -u 1001 -s /bin/bash bob
 printf 'root:root\nalice:alice\nbob:bob\n' | chpasswd
 echo 'alice ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/alice
 chmod 440 /etc/sudoers.d/alice
+mkdir -p -m 700 /root/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
 mkdir -p /lib/modules /out
 rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
 `
