@@ -216,6 +216,8 @@ struct hook_buf {
 	__u64 sets[SET_WORDS];	/* what classify found */
 	__u64 socks[BUF_SOCKS]; /* address of the sock in value n */
 	struct val_file file;	/* of the path that was walked */
+	__u32 cut;		/* ... its walk stopped early */
+	__u32 pad;
 	char path[BUF_PATH];	/* bound: also what comparisons from the end may see before a short value */
 	char after[64];
 	struct rec_hook r;

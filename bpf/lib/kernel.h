@@ -28,7 +28,10 @@ enum { false = 0, true = 1 };
 #define NULL ((void *)0)
 
 enum bpf_map_type_used {
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -43,6 +46,7 @@ enum bpf_flag_used {
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct { int counter; } atomic_t;
+struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 typedef struct { u32 val; } kuid_t;
 typedef struct { u32 val; } kgid_t;
 typedef struct { u64 val; } kernel_cap_t; /* kernel: two words before 6.3; val is used only by what needs 6.10, elsewhere its 8 bytes */
@@ -56,8 +60,10 @@ struct inode {
 	unsigned long i_ino;
 };
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
+	struct inode *d_inode;
 };
 struct vfsmount { struct dentry *mnt_root; int mnt_flags; };
 struct mount {
@@ -66,11 +72,15 @@ struct mount {
 	struct vfsmount mnt;
 };
 struct path { struct vfsmount *mnt; struct dentry *dentry; };
-struct file { struct path f_path; struct inode *f_inode; };
+struct file { struct path f_path; struct inode *f_inode; unsigned int f_flags; };
+struct fdtable { unsigned int max_fds; struct file **fd; };
+struct files_struct { struct fdtable *fdt; };
+struct kiocb { struct file *ki_filp; };
+struct filename { const char *name; };
 struct fs_struct { struct path root; struct path pwd; };
 
 struct ns_common { unsigned int inum; };
-struct user_namespace { struct ns_common ns; };
+struct user_namespace { struct ns_common ns; int level; kuid_t owner; kgid_t group; };
 struct pid_namespace { struct ns_common ns; };
 struct uts_namespace { struct ns_common ns; };
 struct ipc_namespace { struct ns_common ns; };
@@ -99,6 +109,7 @@ struct cred {
 	unsigned int securebits;
 	kernel_cap_t cap_inheritable;
 	kernel_cap_t cap_permitted;
+	kernel_cap_t cap_effective;
 	struct user_namespace *user_ns;
 };
 
@@ -138,6 +149,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	kuid_t loginuid;
 	struct css_set *cgroups;
+	struct files_struct *files;
 };
 struct linux_binprm {
 	struct file *file;
@@ -145,6 +157,57 @@ struct linux_binprm {
 	const char *filename;
 	const char *interp;
 };
+
+/* sockets; kernel: the first members of sock_common lie in this order, 3.x to 6.18 */
+struct sock_common {
+	u64 skc_addrpair; /* destination, then source, both as they are sent */
+	u32 skc_hash;
+	u32 skc_portpair; /* destination as it is sent, then source in host order */
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+};
+struct in6_addr { u8 b[16]; };
+struct sock_common___v6 { struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr; };
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_type, sk_protocol;
+	u32 sk_mark, sk_priority;
+};
+struct socket { struct sock *sk; };
+struct sec_path { int len, olen; };
+struct sk_buff {
+	unsigned int len;
+	u32 priority, mark, hash;
+	u16 protocol, transport_header, network_header;
+	unsigned char *head;
+};
+struct net_device { char name[16]; };
+
+enum bpf_prog_type { BPF_PROG_TYPE_UNSPEC };
+enum bpf_map_type { BPF_MAP_TYPE_UNSPEC };
+struct bpf_prog_aux { char name[16]; };
+struct bpf_prog { enum bpf_prog_type type; u32 len; struct bpf_prog_aux *aux; };
+struct bpf_map { enum bpf_map_type map_type; u32 key_size, value_size, max_entries; char name[16]; };
+struct perf_event_attr { u32 type; u64 config, config1, config2; };
+struct perf_event { struct perf_event_attr attr; };
+struct module { char name[56]; unsigned long taints; bool sig_ok; };
+struct load_info { const char *name; struct module *mod; bool sig_ok; };
+
+struct iovec { void *iov_base; u64 iov_len; };
+struct iov_iter {
+	u8 iter_type;
+	u64 iov_offset, count, nr_segs;
+	const struct iovec *__iov; /* kernel: "iov" before 6.4 */
+	void *ubuf;		   /* kernel: from 6.0 */
+};
+struct iov_iter___old { const struct iovec *iov; };
+enum iter_type { ITER_IOVEC, ITER_UBUF };
+
+#ifdef __TARGET_ARCH_x86
+struct thread_info { u32 status; };
+struct task_struct___x86 { struct thread_info thread_info; };
+#endif
+struct pt_regs;
 
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; u64 session_id; u64 seq_num; };

@@ -12,17 +12,17 @@ struct {
 	__uint(max_entries, 4 << 20); /* user space sets it */
 } events SEC(".maps");
 
-/* Global data rather than a map: user space reads and resets it through its mapping, without a system call, and an
+/* Global data rather than a map, in a section of its own, which all objects share at load: user space reads and resets it through its mapping, without a system call, and an
  * increment costs three instructions.
  * race: rows are shared by all CPUs, hence the atomic adds; processes do not live and die often enough to contend. */
-struct rec_count counts[REC_KINDS] = {};
+struct rec_count counts[REC_KINDS] SEC(".data.account") = {};
 /* Boot clock of the first loss since user space wrote 0 here; with counts.lost_last it dates a loss in the export. */
-__u64 lost_first[REC_KINDS] = {};
+__u64 lost_first[REC_KINDS] SEC(".data.account") = {};
 
 /* User space writes 1 before it goes to sleep until its timer; whoever finds the ring filling up wakes it once.
  * A wake-up costs more than the whole exec program, so there is none below that.
  * race: two CPUs may both see 1 and wake twice; harmless. */
-__u32 reader_sleeps = 0;
+__u32 reader_sleeps SEC(".data.account") = 0;
 const volatile __u32 wake_bytes = 256 << 10;
 
 static __always_inline void ring_lost(__u32 kind, __u64 now)

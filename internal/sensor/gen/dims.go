@@ -328,7 +328,7 @@ func (b *body) leaves(next string, tree func(leaf func(ruleSet) string)) {
 
 // taskReaders are the library's functions for properties of the current task.
 var taskReaders = map[plan.Task]string{
-	plan.TaskNsPid: "task_nspid", plan.TaskCapEffective: "task_cap_effective", plan.TaskCapPermitted: "task_cap_permitted",
+	plan.TaskNsPid: "task_nspid_now", plan.TaskCapEffective: "task_cap_effective", plan.TaskCapPermitted: "task_cap_permitted",
 	plan.TaskCapInheritable: "task_cap_inheritable", plan.TaskHostUserNS: "task_host_userns", plan.TaskNsChanged: "task_ns_changed",
 	plan.TaskTracked: "task_tracked", plan.TaskNsUts: "task_ns_uts", plan.TaskNsIpc: "task_ns_ipc", plan.TaskNsMnt: "task_ns_mnt",
 	plan.TaskNsPidNs: "task_ns_pid", plan.TaskNsPidForChildren: "task_ns_pid_for_children", plan.TaskNsNet: "task_ns_net",
