@@ -98,6 +98,11 @@ static __always_inline void class_line(struct task_class *c)
 		c->line[i] = c->self[i] | c->ancestor[i];
 }
 
+/* When the sets change, user space attaches new programs beside the old ones and then says whose turn it is: so there is
+ * no moment without classes, and no exec is taken for two. */
+const volatile __u32 class_turn = 0; /* of this copy of the programs */
+__u32 class_now = 0;
+
 /* kernel: void sched_process_fork(struct task_struct *parent, struct task_struct *child)  3.4.. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(class_fork, struct task_struct *parent, struct task_struct *child)
@@ -105,7 +110,7 @@ int BPF_PROG(class_fork, struct task_struct *parent, struct task_struct *child)
 	struct task_struct *rp = child->real_parent;
 	struct task_class fresh = {}, *p;
 
-	if (child->pid != child->tgid)
+	if (class_turn != class_now || child->pid != child->tgid)
 		return 0;
 	p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
 	if (!p)
@@ -127,6 +132,8 @@ int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binp
 {
 	struct task_class fresh = {}, *c;
 
+	if (class_turn != class_now)
+		return 0;
 	c = bpf_task_storage_get(&classes, t, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c)
 		return 0;
