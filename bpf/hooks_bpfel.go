@@ -34,12 +34,34 @@ const (
 	HooksProgLibrary      = "library"
 	HooksProgSysEnterAll  = "sys_enter_all"
 	HooksProgSysExitAll   = "sys_exit_all"
+	HooksVarAbiBpfMap     = "abi_bpf_map"
+	HooksVarAbiBpfProg    = "abi_bpf_prog"
+	HooksVarAbiCred       = "abi_cred"
+	HooksVarAbiFile       = "abi_file"
+	HooksVarAbiHook       = "abi_hook"
+	HooksVarAbiHookCall   = "abi_hook_call"
+	HooksVarAbiModule     = "abi_module"
+	HooksVarAbiPerfEvent  = "abi_perf_event"
+	HooksVarAbiRule       = "abi_rule"
+	HooksVarAbiRuleFlag   = "abi_rule_flag"
+	HooksVarAbiRuleStat   = "abi_rule_stat"
+	HooksVarAbiSkb        = "abi_skb"
+	HooksVarAbiSlotState  = "abi_slot_state"
+	HooksVarAbiSock       = "abi_sock"
+	HooksVarAbiSockaddr   = "abi_sockaddr"
+	HooksVarAbiTaskClass  = "abi_task_class"
+	HooksVarAbiUserNs     = "abi_user_ns"
+	HooksVarAbiValFlag    = "abi_val_flag"
+	HooksVarAbiValKind    = "abi_val_kind"
+	HooksVarAbiValue      = "abi_value"
 	HooksVarBodyFirst     = "body_first"
 	HooksVarBodyNext      = "body_next"
 	HooksVarCgrpHierarchy = "cgrp_hierarchy"
 	HooksVarCgrpSubsys    = "cgrp_subsys"
 	HooksVarClassChanged  = "class_changed"
+	HooksVarClassNow      = "class_now"
 	HooksVarClassPass     = "class_pass"
+	HooksVarClassTurn     = "class_turn"
 	HooksVarCounts        = "counts"
 	HooksVarLibAny        = "lib_any"
 	HooksVarLostFirst     = "lost_first"
@@ -124,12 +146,34 @@ type HooksMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HooksVariableSpecs struct {
+	AbiBpfMap     *ebpf.VariableSpec `ebpf:"abi_bpf_map"`
+	AbiBpfProg    *ebpf.VariableSpec `ebpf:"abi_bpf_prog"`
+	AbiCred       *ebpf.VariableSpec `ebpf:"abi_cred"`
+	AbiFile       *ebpf.VariableSpec `ebpf:"abi_file"`
+	AbiHook       *ebpf.VariableSpec `ebpf:"abi_hook"`
+	AbiHookCall   *ebpf.VariableSpec `ebpf:"abi_hook_call"`
+	AbiModule     *ebpf.VariableSpec `ebpf:"abi_module"`
+	AbiPerfEvent  *ebpf.VariableSpec `ebpf:"abi_perf_event"`
+	AbiRule       *ebpf.VariableSpec `ebpf:"abi_rule"`
+	AbiRuleFlag   *ebpf.VariableSpec `ebpf:"abi_rule_flag"`
+	AbiRuleStat   *ebpf.VariableSpec `ebpf:"abi_rule_stat"`
+	AbiSkb        *ebpf.VariableSpec `ebpf:"abi_skb"`
+	AbiSlotState  *ebpf.VariableSpec `ebpf:"abi_slot_state"`
+	AbiSock       *ebpf.VariableSpec `ebpf:"abi_sock"`
+	AbiSockaddr   *ebpf.VariableSpec `ebpf:"abi_sockaddr"`
+	AbiTaskClass  *ebpf.VariableSpec `ebpf:"abi_task_class"`
+	AbiUserNs     *ebpf.VariableSpec `ebpf:"abi_user_ns"`
+	AbiValFlag    *ebpf.VariableSpec `ebpf:"abi_val_flag"`
+	AbiValKind    *ebpf.VariableSpec `ebpf:"abi_val_kind"`
+	AbiValue      *ebpf.VariableSpec `ebpf:"abi_value"`
 	BodyFirst     *ebpf.VariableSpec `ebpf:"body_first"`
 	BodyNext      *ebpf.VariableSpec `ebpf:"body_next"`
 	CgrpHierarchy *ebpf.VariableSpec `ebpf:"cgrp_hierarchy"`
 	CgrpSubsys    *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
 	ClassChanged  *ebpf.VariableSpec `ebpf:"class_changed"`
+	ClassNow      *ebpf.VariableSpec `ebpf:"class_now"`
 	ClassPass     *ebpf.VariableSpec `ebpf:"class_pass"`
+	ClassTurn     *ebpf.VariableSpec `ebpf:"class_turn"`
 	Counts        *ebpf.VariableSpec `ebpf:"counts"`
 	LibAny        *ebpf.VariableSpec `ebpf:"lib_any"`
 	LostFirst     *ebpf.VariableSpec `ebpf:"lost_first"`
@@ -197,12 +241,34 @@ func (m *HooksMaps) Close() error {
 //
 // It can be passed to LoadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HooksVariables struct {
+	AbiBpfMap     *ebpf.Variable `ebpf:"abi_bpf_map"`
+	AbiBpfProg    *ebpf.Variable `ebpf:"abi_bpf_prog"`
+	AbiCred       *ebpf.Variable `ebpf:"abi_cred"`
+	AbiFile       *ebpf.Variable `ebpf:"abi_file"`
+	AbiHook       *ebpf.Variable `ebpf:"abi_hook"`
+	AbiHookCall   *ebpf.Variable `ebpf:"abi_hook_call"`
+	AbiModule     *ebpf.Variable `ebpf:"abi_module"`
+	AbiPerfEvent  *ebpf.Variable `ebpf:"abi_perf_event"`
+	AbiRule       *ebpf.Variable `ebpf:"abi_rule"`
+	AbiRuleFlag   *ebpf.Variable `ebpf:"abi_rule_flag"`
+	AbiRuleStat   *ebpf.Variable `ebpf:"abi_rule_stat"`
+	AbiSkb        *ebpf.Variable `ebpf:"abi_skb"`
+	AbiSlotState  *ebpf.Variable `ebpf:"abi_slot_state"`
+	AbiSock       *ebpf.Variable `ebpf:"abi_sock"`
+	AbiSockaddr   *ebpf.Variable `ebpf:"abi_sockaddr"`
+	AbiTaskClass  *ebpf.Variable `ebpf:"abi_task_class"`
+	AbiUserNs     *ebpf.Variable `ebpf:"abi_user_ns"`
+	AbiValFlag    *ebpf.Variable `ebpf:"abi_val_flag"`
+	AbiValKind    *ebpf.Variable `ebpf:"abi_val_kind"`
+	AbiValue      *ebpf.Variable `ebpf:"abi_value"`
 	BodyFirst     *ebpf.Variable `ebpf:"body_first"`
 	BodyNext      *ebpf.Variable `ebpf:"body_next"`
 	CgrpHierarchy *ebpf.Variable `ebpf:"cgrp_hierarchy"`
 	CgrpSubsys    *ebpf.Variable `ebpf:"cgrp_subsys"`
 	ClassChanged  *ebpf.Variable `ebpf:"class_changed"`
+	ClassNow      *ebpf.Variable `ebpf:"class_now"`
 	ClassPass     *ebpf.Variable `ebpf:"class_pass"`
+	ClassTurn     *ebpf.Variable `ebpf:"class_turn"`
 	Counts        *ebpf.Variable `ebpf:"counts"`
 	LibAny        *ebpf.Variable `ebpf:"lib_any"`
 	LostFirst     *ebpf.Variable `ebpf:"lost_first"`

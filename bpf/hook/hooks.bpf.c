@@ -44,3 +44,25 @@ int library(void *ctx)
 	s += class_word(v) + stack_put(v, v, v) + hook_finish(&c);
 	return s;
 }
+
+/* internal/abi is made from the object's BTF, which holds only types that a variable leads to. */
+struct rec_value *abi_value;
+struct rec_hook *abi_hook;
+struct val_file *abi_file;
+struct val_sock *abi_sock;
+struct val_skb *abi_skb;
+struct val_sockaddr *abi_sockaddr;
+struct val_user_ns *abi_user_ns;
+struct val_cred *abi_cred;
+struct val_bpf_prog *abi_bpf_prog;
+struct val_bpf_map *abi_bpf_map;
+struct val_perf_event *abi_perf_event;
+struct val_module *abi_module;
+struct rule *abi_rule;
+struct rule_stat *abi_rule_stat;
+struct hook_call *abi_hook_call;
+struct slot_state *abi_slot_state;
+struct task_class *abi_task_class;
+enum val_kind abi_val_kind;
+enum val_flag abi_val_flag;
+enum rule_flag abi_rule_flag;

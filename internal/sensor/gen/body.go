@@ -31,8 +31,9 @@ const (
 	auxAt   = -104 // one value while another is read
 	stepNAt = -112 // which load failed
 	rowAt   = -116 // row of the buffer, as a key
-	slotsAt = -128 // and down: see slotAt
-	maxSlot = 44
+	blurAt  = -128 // see blur
+	slotsAt = -136 // and down: see slotAt
+	maxSlot = 42
 )
 
 func liveAt(word int) int16 { return int16(callAt + 16 + 8*word) }

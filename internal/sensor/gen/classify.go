@@ -107,7 +107,7 @@ func (k *classifier) emit(sets map[int]plan.Set) {
 	c.add(asm.JGT.Imm(asm.R8, k.l.pathEnd-k.l.path, noPath)) // bound: a path lies within its room; -1 has none
 	if len(forward) > 0 {
 		next := c.label()
-		c.add(asm.Mov.Reg(asm.R7, asm.R6), asm.Add.Imm(asm.R7, k.l.pathEnd), asm.Sub.Reg(asm.R7, asm.R8))
+		c.add(asm.Mov.Imm(asm.R1, k.l.pathEnd), asm.Sub.Reg(asm.R1, asm.R8), asm.Mov.Reg(asm.R7, asm.R6), asm.Add.Reg(asm.R7, asm.R1))
 		k.tree(forward, held[false], next, func(n int) {
 			c.add(asm.LoadMem(asm.R1, asm.R7, int16(8*n), asm.DWord), asm.HostTo(asm.BE, asm.R1, asm.DWord))
 		})

@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"strings"
 
 	"github.com/cilium/ebpf/asm"
 
@@ -426,7 +425,8 @@ func (b *body) buffered(v int, us []use, next string) {
 		c.add(asm.JGT.Imm(asm.R8, b.o.Layout.pathEnd-b.o.Layout.path, bad)) // bound: a path lies within its room
 		c.add(asm.StoreMem(asm.R10, auxAt, asm.R8, asm.DWord))
 		b.bufPtr()
-		c.add(asm.Add.Imm(asm.R7, b.o.Layout.pathEnd), asm.Sub.Reg(asm.R7, asm.R8))
+		// bound: the sum's parts are positive; a difference of addresses would be unbounded to the verifier
+		c.add(asm.Mov.Imm(asm.R1, b.o.Layout.pathEnd), asm.Sub.Reg(asm.R1, asm.R8), asm.Add.Reg(asm.R7, asm.R1))
 	} else {
 		c.add(asm.StoreMem(asm.R10, b.slotAt(v), asm.R0, asm.DWord))
 		b.bufPtr()
@@ -513,6 +513,11 @@ func (b *body) parts(v int, us []use, next string) {
 	}
 	if len(backward) > 0 {
 		parts = append(parts, part{backward, func(next string) { b.text(v, backward, true, next) }})
+	}
+	if len(backward) > 0 && !isPath(t) {
+		// bound: before anything is known of the length. Once it is used in an address, the verifier follows each way of
+		// having compared it by itself, to all that comes after.
+		c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.Add.Reg(asm.R1, asm.R8), asm.StoreMem(asm.R10, endAt, asm.R1, asm.DWord))
 	}
 	for i, p := range parts {
 		after := next
@@ -661,7 +666,7 @@ func (b *body) text(v int, us []use, backward bool, next string) {
 			b.bufTo0()
 			c.add(asm.Mov.Reg(asm.R7, asm.R0), asm.Add.Imm(asm.R7, b.o.Layout.pathEnd))
 		} else {
-			c.add(asm.Add.Reg(asm.R7, asm.R8))
+			c.add(asm.LoadMem(asm.R7, asm.R10, endAt, asm.DWord))
 		}
 		t.load = func(n int) {
 			c.add(asm.LoadMem(asm.R1, asm.R7, int16(-8*(n+1)), asm.DWord), asm.HostTo(asm.LE, asm.R1, asm.DWord))
@@ -727,7 +732,13 @@ func (b *body) patterns(us []use, next string, of func(*plan.Filter) []pattern, 
 // needleKey is what Options.Needles knows a string by.
 func needleKey(k plan.FilterKind, s string) string {
 	if k == plan.FilterContainsFold {
-		return strings.ToLower(s)
+		b := []byte(s) // ASCII only, and whatever bytes there are
+		for i, c := range b {
+			if 'A' <= c && c <= 'Z' {
+				b[i] = c + 'a' - 'A'
+			}
+		}
+		return string(b)
 	}
 	return s
 }

@@ -58,6 +58,25 @@ func firstRules(n int) ruleSet {
 // The live rules are in R6 if there are at most 64, else on the stack, at liveAt. If there are many they are fetched only
 // behind the first comparison where possible: most calls end there, with nothing left of any rule.
 
+//
+// bound: the verifier must not know what is in them. Where it can tell from the masks so far that none of some rules is
+// alive, it foresees a branch, must then tell apart what led there, and follows each way through the comparisons to the end
+// by itself: exponentially many. So each word is blurred by a number that it does not know, twice, which changes nothing.
+
+// blur makes the verifier forget what is in reg. R0 is lost.
+func (b *body) blur(reg asm.Register) {
+	if b.all.len() > 1 {
+		b.c.add(asm.LoadMem(asm.R0, asm.R10, blurAt, asm.DWord), asm.Xor.Reg(reg, asm.R0), asm.Xor.Reg(reg, asm.R0))
+	}
+}
+
+// unknown puts a number that the verifier does not know where blur takes it: in two halves, which it does not follow.
+func (b *body) unknown(reg asm.Register) {
+	if b.all.len() > 1 {
+		b.c.add(asm.StoreMem(asm.R10, blurAt, reg, asm.Word), asm.StoreMem(asm.R10, blurAt+4, reg, asm.Word))
+	}
+}
+
 // base leaves the address of the slot's rules in reg.
 func (b *body) base(reg asm.Register) {
 	v := b.o.Layout.slots
@@ -71,9 +90,13 @@ func (b *body) load() {
 	for w := range b.words {
 		if b.words == 1 {
 			c.add(asm.LoadMem(asm.R6, asm.R1, 0, asm.DWord))
+			b.unknown(asm.R6)
 			return
 		}
 		c.add(asm.LoadMem(asm.R2, asm.R1, int16(8*w), asm.DWord), asm.StoreMem(asm.R10, liveAt(w), asm.R2, asm.DWord))
+		if w == 0 {
+			b.unknown(asm.R2)
+		}
 	}
 }
 
@@ -96,6 +119,7 @@ func (b *body) keep(s ruleSet, next string) {
 	}
 	if b.words == 1 {
 		b.andImm(asm.R6, s[0]|^b.all[0])
+		b.blur(asm.R6)
 		c.add(asm.JNE.Imm(asm.R6, 0, next))
 		c.jump(b.out)
 		return
@@ -103,12 +127,15 @@ func (b *body) keep(s ruleSet, next string) {
 	c.add(asm.Mov.Imm(asm.R2, 0))
 	for w := range b.words {
 		if dead[w] == b.all[w] {
-			c.add(storeImm64(asm.R10, liveAt(w), 0))
+			c.add(asm.Mov.Imm(asm.R1, 0))
+			b.blur(asm.R1)
+			c.add(asm.StoreMem(asm.R10, liveAt(w), asm.R1, asm.DWord))
 			continue
 		}
 		c.add(asm.LoadMem(asm.R1, asm.R10, liveAt(w), asm.DWord))
 		if dead[w] != 0 {
 			b.andImm(asm.R1, s[w]|^b.all[w])
+			b.blur(asm.R1)
 			c.add(asm.StoreMem(asm.R10, liveAt(w), asm.R1, asm.DWord))
 		}
 		c.add(asm.Or.Reg(asm.R2, asm.R1))
@@ -121,15 +148,19 @@ func (b *body) keep(s ruleSet, next string) {
 func (b *body) fetch(s ruleSet) {
 	c := b.c
 	b.base(asm.R3)
-	c.add(asm.Mov.Imm(asm.R2, 0))
+	c.add(asm.LoadMem(asm.R1, asm.R3, 0, asm.DWord), asm.Mov.Imm(asm.R2, 0))
+	b.unknown(asm.R1)
 	for w := range b.words {
 		if s[w]&b.all[w] == 0 {
-			c.add(storeImm64(asm.R10, liveAt(w), 0))
+			c.add(asm.Mov.Imm(asm.R1, 0))
+			b.blur(asm.R1)
+			c.add(asm.StoreMem(asm.R10, liveAt(w), asm.R1, asm.DWord))
 			continue
 		}
 		c.add(asm.LoadMem(asm.R1, asm.R3, int16(8*w), asm.DWord))
 		if s[w]&b.all[w] != b.all[w] {
 			b.andImm(asm.R1, s[w]|^b.all[w])
+			b.blur(asm.R1)
 		}
 		c.add(asm.StoreMem(asm.R10, liveAt(w), asm.R1, asm.DWord), asm.Or.Reg(asm.R2, asm.R1))
 	}
