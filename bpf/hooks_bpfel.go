@@ -40,6 +40,7 @@ const (
 	HooksVarAbiFile       = "abi_file"
 	HooksVarAbiHook       = "abi_hook"
 	HooksVarAbiHookCall   = "abi_hook_call"
+	HooksVarAbiLimit      = "abi_limit"
 	HooksVarAbiModule     = "abi_module"
 	HooksVarAbiPerfEvent  = "abi_perf_event"
 	HooksVarAbiRule       = "abi_rule"
@@ -152,6 +153,7 @@ type HooksVariableSpecs struct {
 	AbiFile       *ebpf.VariableSpec `ebpf:"abi_file"`
 	AbiHook       *ebpf.VariableSpec `ebpf:"abi_hook"`
 	AbiHookCall   *ebpf.VariableSpec `ebpf:"abi_hook_call"`
+	AbiLimit      *ebpf.VariableSpec `ebpf:"abi_limit"`
 	AbiModule     *ebpf.VariableSpec `ebpf:"abi_module"`
 	AbiPerfEvent  *ebpf.VariableSpec `ebpf:"abi_perf_event"`
 	AbiRule       *ebpf.VariableSpec `ebpf:"abi_rule"`
@@ -247,6 +249,7 @@ type HooksVariables struct {
 	AbiFile       *ebpf.Variable `ebpf:"abi_file"`
 	AbiHook       *ebpf.Variable `ebpf:"abi_hook"`
 	AbiHookCall   *ebpf.Variable `ebpf:"abi_hook_call"`
+	AbiLimit      *ebpf.Variable `ebpf:"abi_limit"`
 	AbiModule     *ebpf.Variable `ebpf:"abi_module"`
 	AbiPerfEvent  *ebpf.Variable `ebpf:"abi_perf_event"`
 	AbiRule       *ebpf.Variable `ebpf:"abi_rule"`

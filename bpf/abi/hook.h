@@ -143,11 +143,14 @@ struct val_module {
 
 /* ---- tables that user space writes */
 
-#define HOOK_RULES 512	/* on one program */
-#define HOOK_WORDS 8	/* of 64 rules */
-#define HOOK_SLOTS 1024 /* programs at a time */
-#define RULE_ROWS  8192 /* rules of all programs */
-#define SET_WORDS  4	/* 256 sets of binaries */
+enum hook_limit {
+	HOOK_RULES = 512,  /* on one program */
+	HOOK_WORDS = 8,	   /* of 64 rules */
+	HOOK_SLOTS = 1024, /* programs at a time */
+	RULE_ROWS = 8192,  /* rules of all programs */
+	SET_WORDS = 4,	   /* of 63 sets of processes */
+	BUF_LEVELS = 4,	   /* buffers for each CPU: task, task that preempted it, soft and hard interrupt */
+};
 
 enum rule_flag {
 	RULE_POST = 1,

@@ -66,3 +66,4 @@ struct task_class *abi_task_class;
 enum val_kind abi_val_kind;
 enum val_flag abi_val_flag;
 enum rule_flag abi_rule_flag;
+enum hook_limit abi_limit;

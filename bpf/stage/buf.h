@@ -10,8 +10,6 @@
 #include "../abi/hook.h"
 #include "../lib/ring.h"
 
-#define BUF_LEVELS 4 /* task, task that preempted it, soft and hard interrupt */
-
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, BUF_LEVELS); /* user space sets it: BUF_LEVELS for each possible CPU */
