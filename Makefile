@@ -19,6 +19,8 @@ RUN     ?= .
 STORM   ?= 2000
 VMSTORM ?= 300
 FUZZTIME ?= 30s
+# Policies that the user's document names. Not in the tree: where they are not, their scenario is skipped.
+CORPUS   ?= $(abspath $(CURDIR)/../shared/corpus/policylibrary)
 
 SUM   := $(GO) run ./tools/testsum
 VMLAB := $(GO) run ./tools/vmlab
@@ -87,7 +89,8 @@ bin/victim: FORCE
 FORCE:
 
 SCENARIO_ENV = TETRAGON_BIN=$(1)/bin/tetragon TETRA_BIN=$(1)/bin/tetra VICTIM_BIN=$(1)/bin/victim \
-	SCENARIO_DIR=$(1)/test/scenario SCENARIO_MATRIX=$(1)/test/kernels.txt
+	SCENARIO_DIR=$(1)/test/scenario SCENARIO_MATRIX=$(1)/test/kernels.txt SCENARIO_POLICIES=$(1)/policies \
+	$(if $(wildcard $(CORPUS)),SCENARIO_CORPUS=$(if $(filter /lab,$(1)),/lab/corpus,$(CORPUS)))
 
 .PHONY: hosttest
 hosttest: build bin/scenario.test bin/victim ## the scenarios on this machine's own kernel [RUN=...] (root)
@@ -101,6 +104,8 @@ lab: build bin/scenario.test bin/victim
 	@rm -rf $(LAB) && mkdir -p $(LAB)/bin $(LAB)/test
 	@cp bin/tetragon bin/tetra bin/victim bin/scenario.test $(LAB)/bin/
 	@cp -r test/scenario test/kernels.txt $(LAB)/test/
+	@cp -r policies $(LAB)/
+	@[ ! -d $(CORPUS) ] || cp -r $(CORPUS) $(LAB)/corpus
 
 .PHONY: vmtest
 vmtest: lab ## the scenarios in virtual machines [KERNEL=6.12] [RUN=...] (root the first time)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"os/user"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // errMissing is what a probe returns, wrapped with what it saw, when the feature is not there.
@@ -31,13 +33,28 @@ func probes() map[string]func() error {
 		"task_storage":       func() error { return features.HaveMapType(ebpf.TaskStorage) },
 		"kprobe":             func() error { return exists("/sys/bus/event_source/devices/kprobe/type") },
 		"fentry":             func() error { return attaches(ebpf.AttachTraceFEntry, "security_file_open") },
+		"fexit":              func() error { return attaches(ebpf.AttachTraceFExit, "security_file_open") },
 		"lsm":                func() error { return attaches(ebpf.AttachLSMMac, "file_open") },
+		"kprobe_multi":       attachesMulti,
+		"raw_tp":             attachesRawTracepoint,
+		"tracepoint":         attachesTracepoint,
+		"sock_ops":           attachesSockOps,
+		"perf_mmap":          tellsMappings,
+		"modules":            func() error { return exists("/proc/modules") },
+		"compat32":           callsCompat,
 		"cgroup2":            func() error { return exists("/sys/fs/cgroup/cgroup.controllers") },
 
 		// Of the machine rather than the kernel.
 		"root":      needRoot,
 		"throwaway": needThrowaway,
 		"alice":     needAlice,
+		"corpus":    needCorpus,
+		"bpftool":   func() error { return hasProgram("bpftool") },
+		"busybox":   func() error { return hasProgram("busybox") },
+		"curl":      func() error { return hasProgram("curl") },
+		"iptables":  func() error { return hasProgram("iptables-legacy") },
+		"setcap":    func() error { return hasProgram("setcap") },
+		"sshd":      func() error { return hasProgram("sshd") },
 	}
 }
 
@@ -71,6 +88,22 @@ func needAlice() error {
 	return nil
 }
 
+// needCorpus asks for the policies that the user's document names. They are not in the tree.
+func needCorpus() error {
+	dir := os.Getenv(envCorpus)
+	if dir == "" {
+		return fmt.Errorf("%w: %s is not set", errMissing, envCorpus)
+	}
+	return exists(dir)
+}
+
+func hasProgram(name string) error {
+	if _, err := exec.LookPath(name); err != nil {
+		return fmt.Errorf("%w: %w", errMissing, err)
+	}
+	return nil
+}
+
 func hasTypedef(name string) error {
 	var t *btf.Typedef
 	return hasType(name, &t)
@@ -92,30 +125,117 @@ func hasType(name string, t any) error {
 	return nil
 }
 
+// load loads a program that does nothing.
+func load(s ebpf.ProgramSpec) (*ebpf.Program, error) {
+	s.Name, s.License = "scenario_probe", "GPL"
+	s.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
+	p, err := ebpf.NewProgram(&s)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMissing, err)
+	}
+	return p, nil
+}
+
+// tried ends a probe.
+func tried(l link.Link, err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: %w", errMissing, err)
+	}
+	return l.Close()
+}
+
 // attaches tries to attach a program that does nothing.
 func attaches(kind ebpf.AttachType, to string) error {
 	typ := ebpf.Tracing
 	if kind == ebpf.AttachLSMMac {
 		typ = ebpf.LSM
 	}
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "scenario_probe", Type: typ, AttachType: kind, AttachTo: to, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	})
+	p, err := load(ebpf.ProgramSpec{Type: typ, AttachType: kind, AttachTo: to})
 	if err != nil {
-		return fmt.Errorf("%w: %w", errMissing, err)
+		return err
 	}
 	defer p.Close()
-	var l link.Link
 	if typ == ebpf.LSM {
-		l, err = link.AttachLSM(link.LSMOptions{Program: p})
-	} else {
-		l, err = link.AttachTracing(link.TracingOptions{Program: p})
+		return tried(link.AttachLSM(link.LSMOptions{Program: p}))
 	}
+	return tried(link.AttachTracing(link.TracingOptions{Program: p}))
+}
+
+func attachesMulti() error {
+	p, err := load(ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return tried(link.KprobeMulti(p, link.KprobeMultiOptions{Symbols: []string{"security_file_open"}}))
+}
+
+func attachesRawTracepoint() error {
+	p, err := load(ebpf.ProgramSpec{Type: ebpf.RawTracepoint})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return tried(link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sched_process_exec", Program: p}))
+}
+
+// attachesTracepoint asks for a tracepoint with its record, for which tracefs must be readable.
+func attachesTracepoint() error {
+	p, err := load(ebpf.ProgramSpec{Type: ebpf.TracePoint})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return tried(link.Tracepoint("sched", "sched_process_exec", p, nil))
+}
+
+func attachesSockOps() error {
+	root, err := cgroup2()
+	if err != nil {
+		return err
+	}
+	p, err := load(ebpf.ProgramSpec{Type: ebpf.SockOps, AttachType: ebpf.AttachCGroupSockOps})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return tried(link.AttachCgroup(link.CgroupOptions{Path: root, Attach: ebpf.AttachCGroupSockOps, Program: p}))
+}
+
+// cgroup2 gives where a cgroup v2 hierarchy is mounted, also beside others.
+func cgroup2() (string, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errMissing, err)
+	}
+	for line := range strings.Lines(string(text)) {
+		w := strings.Fields(line)
+		if len(w) > 5 && strings.Contains(line, " - cgroup2 ") {
+			return w[4], nil
+		}
+	}
+	return "", fmt.Errorf("%w: no cgroup v2 hierarchy is mounted", errMissing)
+}
+
+// tellsMappings opens what the loader reads.
+func tellsMappings() error {
+	attr := unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_DUMMY, Size: unix.PERF_ATTR_SIZE_VER7,
+		Bits: unix.PerfBitDisabled | unix.PerfBitMmap | unix.PerfBitMmap2 | 1<<34, // build_id
+	}
+	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMissing, err)
 	}
-	return l.Close()
+	return unix.Close(fd)
+}
+
+// callsCompat asks the victim, which dies of a 32-bit system call that the kernel does not have.
+func callsCompat() error {
+	if out, err := exec.Command(os.Getenv(envVictim), "compat", "20").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %w: %.100s", errMissing, err, out)
+	}
+	return nil
 }
 
 // facts answers what this machine has, each probe run once. For use by one goroutine.

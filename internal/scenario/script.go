@@ -30,6 +30,9 @@ const (
 	envMatrix  = "SCENARIO_MATRIX" // file of the matrix
 	envStorm   = "SCENARIO_STORM"  // number of execs of the storm scenario
 
+	envPolicies = "SCENARIO_POLICIES" // directory of the ready-made policies
+	envCorpus   = "SCENARIO_CORPUS"   // directory of the policies that the user's document names; they are not in the tree
+
 	hostRow = "host"
 )
 
@@ -86,6 +89,8 @@ func params(dir string, f *facts) testscript.Params {
 			env.Setenv("SOCK", filepath.Join(env.WorkDir, socketName))
 			env.Setenv("TETRA", os.Getenv(envCLI))
 			env.Setenv("NODE", nodeName)
+			env.Setenv("POLICIES", os.Getenv(envPolicies))
+			env.Setenv("CORPUS", os.Getenv(envCorpus))
 			env.Setenv("STORM", "2000")
 			if n := os.Getenv(envStorm); n != "" {
 				env.Setenv("STORM", n)

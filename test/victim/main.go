@@ -53,6 +53,30 @@ func table() map[string]subcommand {
 		"leader-exits-first": {"STATUS", "ends its first thread, and much later itself", leaderExitsFirst},
 		"threads":            {"N", "starts threads and exits while they live", threads},
 
+		// Ways to call the kernel.
+		"syscall":     {"[-n N] [-threads N] NAME ARG...", "makes a system call; ARG is a number or s=TEXT", call},
+		"compat":      {"NR ARG...", "makes a 32-bit system call from a 64-bit program", compatCall},
+		"change-ns":   {"KIND", "enters a new namespace (uts, ipc, net, mnt, cgroup), then calls lseek(-1, 4711, 0)", changeNamespace},
+		"change-caps": {"NR", "drops a capability from its effective set, then calls lseek(-1, 4711, 0)", changeCapabilities},
+		"as-user":     {"UID PROGRAM ARG...", "runs a program as a user, without capabilities", asUser},
+		"bpf-load":    {"", "loads a BPF program of two instructions named scenario_prog", bpfLoad},
+		"bpf-map":     {"", "makes a BPF map named scenario_map", bpfMap},
+		"perf-open":   {"", "opens a perf event", perfOpen},
+
+		// Files.
+		"open":   {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
+		"write":  {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
+		"writev": {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
+		"read":   {"FILE SIZE", "reads a file once", readFile},
+		"map":    {"FILE x|r", "maps a file as code or as data", mapFile},
+
+		// The network.
+		"connect":      {"ADDRESS", "makes a TCP connection and closes it", connect},
+		"udp":          {"ADDRESS TEXT", "sends a datagram", datagram},
+		"unix-connect": {"NAME", "connects to a unix socket of its own", unixConnect},
+		"serve":        {"[ADDRESS]", "answers HTTP until the end of its input", serve},
+		"free-port":    {"", "finds a port that nobody uses", freePort},
+
 		// Staying.
 		"pause": {"ARG...", "says READY=1 and waits for the end of its input", stay},
 		"tree":  {"DEPTH", "a chain of children, all waiting for the end of the input", tree},
@@ -88,7 +112,7 @@ func help(w io.Writer) {
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		fmt.Fprintf(w, "%-20s %-24s %s\n", n, cmds[n].args, cmds[n].does)
+		fmt.Fprintf(w, "%-20s %-32s %s\n", n, cmds[n].args, cmds[n].does)
 	}
 }
 
