@@ -132,6 +132,7 @@ func (b *body) emit() {
 	b.lazy = b.words > 1 && len(ds) > 0 && ds[0].once && ds[0].users == b.all
 	if !b.lazy {
 		b.load()
+		b.alive() // a silent program has none
 	}
 	for _, d := range ds {
 		if d.cost >= costBuffer {
@@ -142,9 +143,6 @@ func (b *body) emit() {
 		d.emit(next)
 		c.here(next)
 		b.lazy = false
-	}
-	if len(ds) == 0 {
-		b.alive()
 	}
 	if b.o.Test {
 		b.result()
