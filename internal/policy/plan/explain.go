@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Explain tells the plan in words: what runs where and why there, what is read, in which order is decided, what a call
+// costs, and what to know about it.
+func (p *Plan) Explain() string {
+	var b strings.Builder
+	active := 0
+	for i := range p.Hooks {
+		if p.Hooks[i].Inactive == "" {
+			active++
+		}
+	}
+	fmt.Fprintf(&b, "Policy %s on kernel %s: %s", p.Policy, p.Kernel, count(active, "hook"))
+	if n := len(p.Hooks) - active; n > 0 {
+		fmt.Fprintf(&b, ", %d more inactive", n)
+	}
+	b.WriteString(".\n")
+	if p.Loader {
+		b.WriteString("Executable mappings are told with their build ids, as the kernel reports them; no hook is needed.\n")
+	}
+	if len(p.Sets) > 0 {
+		b.WriteString("\nEach process is sorted once, when it executes a program, and keeps the result; a hook then tests a bit:\n")
+		for i := range p.Sets {
+			fmt.Fprintf(&b, "  set %d: %s\n", i, p.Sets[i].String())
+		}
+	}
+	for i := range p.Hooks {
+		b.WriteByte('\n')
+		p.Hooks[i].explain(&b)
+	}
+	return b.String()
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// backendWords says what a back-end is.
+var backendWords = [BackendCount]string{
+	BackendFentry:      "at the entry of the function, by a trampoline (fentry)",
+	BackendFexit:       "at the exit of the function, by a trampoline that sees arguments and return value (fexit)",
+	BackendKprobeMulti: "at the entry of all functions of the list, one program for all (kprobe.multi)",
+	BackendKprobe:      "at the entry of the function, by a breakpoint (kprobe)",
+	BackendKretprobe:   "at the exit of the function, by a breakpoint (kretprobe)",
+	BackendRawTp:       "at the tracepoint itself, with its raw arguments (raw_tracepoint)",
+	BackendTracepoint:  "at the tracepoint, with its record (tracepoint)",
+	BackendSysEnter:    "where all system calls enter, for the calls that are meant (sys_enter)",
+	BackendSysExit:     "where all system calls return, for the calls that are meant (sys_exit)",
+	BackendSockOps:     "where a TCP socket is about to connect, at the root of the cgroups (sock_ops)",
+	BackendSockCreate:  "where a process makes an IP socket, at the root of the cgroups (cgroup/sock_create)",
+	BackendSockRelease: "where a process lets an IP socket go, at the root of the cgroups (cgroup/sock_release)",
+	BackendTp:          "at a tracepoint that stands for the function (raw_tracepoint)",
+}
+
+// Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md.
+var backendCost = [BackendCount]int{
+	BackendFentry: 130, BackendFexit: 191, BackendKprobeMulti: 265, BackendKprobe: 361, BackendKretprobe: 894, BackendRawTp: 138,
+	BackendTracepoint: 445, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
+	BackendSockRelease: 150, BackendTp: 138,
+}
+
+const (
+	costStart     = 25   // which rules are on
+	costTest      = 15   // an integer in a register against all values of all selectors
+	costLoad      = 40   // a load through memory
+	costBits      = 120  // the sets of a process
+	costProperty  = 40   // capabilities, namespaces
+	costObject    = 300  // sockets, credentials and the like
+	costText      = 250  // a string of usual length
+	costComponent = 450  // a component of a path
+	components    = 4    // of a usual path
+	costSearch    = 1500 // looking for a string anywhere in another
+	costPost      = 1000 // record, statistics, rate limit, ring
+	costStack     = 2500 // a stack
+)
+
+// readCost is what it costs to have a value at hand.
+func (v *Value) readCost() int {
+	c := costLoad * len(v.Source.Steps)
+	switch v.Type {
+	case TypeInt:
+		return c
+	case TypeFile, TypePath, TypeFd, TypeDentry, TypeKiocb, TypeBinprm:
+		return c + components*costComponent
+	case TypeString, TypeBytes, TypeIovec, TypeIovIter, TypeFilename, TypeNetDevice, TypeDataLoc, TypeWords:
+		return c + costText
+	}
+	return c + costObject
+}
+
+// look is one thing that selectors look at.
+type look struct {
+	what  string
+	cost  int
+	rules map[int]bool
+	texts []string
+}
+
+// looks lists what the rules look at, in the order in which the program does: cheapest first.
+func (h *Hook) looks() []look {
+	index := make(map[string]int)
+	var out []look
+	for r := range h.Rules {
+		for i := range h.Rules[r].Filters {
+			f := &h.Rules[r].Filters[i]
+			key, what, cost := h.look(f)
+			at, ok := index[key]
+			if !ok {
+				at = len(out)
+				index[key] = at
+				out = append(out, look{what: what, rules: make(map[int]bool)})
+			}
+			l := &out[at]
+			l.cost = max(l.cost, cost)
+			l.rules[r] = true
+			if f.Text != "" && !slices.Contains(l.texts, f.Text) {
+				l.texts = append(l.texts, f.Text)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b look) int { return cmp.Compare(a.cost, b.cost) })
+	return out
+}
+
+func (h *Hook) look(f *Filter) (key, what string, cost int) {
+	switch {
+	case f.Kind == FilterClass:
+		return fmt.Sprint("class", f.Of), "which program the process runs", costBits
+	case f.Task == TaskPid:
+		return "pid", "the pid", costTest + 10
+	case f.Task != TaskNone && f.Task < TaskFieldCount:
+		return fmt.Sprint("task", f.Task), "the process's " + strings.ReplaceAll(taskNames[f.Task], "_", " "), costProperty + costTest
+	case f.Value < 0 || f.Value >= len(h.Values):
+		return "unknown", "unknown", 0
+	}
+	v := &h.Values[f.Value]
+	cost = v.readCost() + costTest
+	switch f.Kind {
+	case FilterContains, FilterContainsFold:
+		cost += costSearch
+	case FilterGained:
+		cost += costLoad
+	}
+	return fmt.Sprint("value", f.Value), h.nameOf(f.Value), cost
+}
+
+// nameOf says what a value is for the reader of the policy.
+func (h *Hook) nameOf(v int) string {
+	for i := range h.Args {
+		if h.Args[i].Value == v {
+			return argName("args", i, &h.Args[i])
+		}
+	}
+	for i := range h.Data {
+		if h.Data[i].Value == v {
+			return argName("data", i, &h.Data[i])
+		}
+	}
+	if h.Return != nil && h.Return.Value == v {
+		return "the return value (" + h.Return.Type + ")"
+	}
+	return "a value that only selectors look at (" + h.Values[v].Type.String() + ")"
+}
+
+func argName(list string, i int, a *Arg) string {
+	s := fmt.Sprintf("%s[%d] (%s", list, i, a.Type)
+	if a.Label != "" {
+		s += ", " + a.Label
+	}
+	return s + ")"
+}
+
+func (h *Hook) explain(b *strings.Builder) {
+	fmt.Fprintf(b, "%s[%d]: %s\n", h.Section, h.Index, h.Name)
+	line := func(word, format string, args ...any) {
+		fmt.Fprintf(b, "  %-9s %s\n", word, fmt.Sprintf(format, args...))
+	}
+	if h.Inactive != "" {
+		line("inactive", "%s", h.Inactive)
+		for _, t := range h.Tried {
+			line("not", "%s: %s", t.Backend.Asked(), t.Why)
+		}
+		return
+	}
+	where := "unknown"
+	if h.Attach.Backend < BackendCount && backendWords[h.Attach.Backend] != "" {
+		where = backendWords[h.Attach.Backend]
+	}
+	line("runs", "%s", where)
+	line("", "%s", h.Attach.String())
+	for i := range h.Attach.When {
+		line("", "only when %s", h.Attach.When[i].String())
+	}
+	for _, t := range h.Tried {
+		line("not", "%s: %s", t.Backend.Asked(), t.Why)
+	}
+	for _, c := range h.Caveats {
+		line("mind", "%s", c)
+	}
+	h.explainReads(line)
+	looks := h.looks()
+	h.explainRules(line, looks)
+	first, last, post := h.estimate(looks)
+	switch {
+	case len(looks) == 0:
+		line("costs", "about %d instructions a call: every call is told", post)
+	case first == last:
+		line("costs", "about %d instructions for a call that no selector wants, about %d for one that is told", first, post)
+	default:
+		line("costs", "about %d instructions for a call that the first test rejects, %d if it is the last, about %d for one that is told", first, last, post)
+	}
+}
+
+func (h *Hook) explainReads(line func(word, format string, args ...any)) {
+	word := "tells"
+	tell := func(name string, v int) {
+		if v < 0 {
+			return
+		}
+		from := "unknown"
+		if v < len(h.Values) {
+			from = h.Values[v].Source.String()
+		}
+		line(word, "%s from %s", name, from)
+		word = ""
+	}
+	for i := range h.Args {
+		tell(argName("args", i, &h.Args[i]), h.Args[i].Value)
+	}
+	for i := range h.Data {
+		tell(argName("data", i, &h.Data[i]), h.Data[i].Value)
+	}
+	if h.Return != nil {
+		tell("the return value ("+h.Return.Type+")", h.Return.Value)
+	}
+	if word != "" {
+		line(word, "that the call was made, and by whom; no arguments")
+	}
+}
+
+func (h *Hook) explainRules(line func(word, format string, args ...any), looks []look) {
+	word := "looks at"
+	for i, l := range looks {
+		line(word, "%d. %s, about %d instructions", i+1, l.what, l.cost)
+		word = ""
+	}
+	for i := range h.Rules {
+		r := &h.Rules[i]
+		name := fmt.Sprintf("selector %d", r.Selector)
+		if r.Label != "" {
+			name += fmt.Sprintf(" (%s)", r.Label)
+		}
+		var conds []string
+		for j := range r.Filters {
+			text := r.Filters[j].Text
+			if text == "" {
+				text = h.filter(&r.Filters[j])
+			}
+			conds = append(conds, text)
+		}
+		word := "decides"
+		if i > 0 {
+			word = "else"
+		}
+		if len(conds) == 0 {
+			line(word, "%s, always: %s", name, r.Do.String())
+			continue
+		}
+		line(word, "%s, if %s: %s", name, strings.Join(conds, " and "), r.Do.String())
+	}
+}
+
+// Estimate says what a call costs in instructions: if it is rejected by the first test, by the last one, or told.
+func (h *Hook) Estimate() (first, last, post int) { return h.estimate(h.looks()) }
+
+func (h *Hook) estimate(looks []look) (first, last, post int) {
+	if h.Attach.Backend >= BackendCount {
+		return 0, 0, 0
+	}
+	attach := backendCost[h.Attach.Backend] + costStart + costLoad/2*len(h.Attach.When)
+	first, last = attach, attach
+	// A test rejects the call if every rule looks at it; until then rules of other kinds stay alive.
+	alive := make(map[int]bool)
+	for i := range h.Rules {
+		alive[i] = true
+	}
+	rejected := false
+	for _, l := range looks {
+		last += l.cost
+		if rejected {
+			continue
+		}
+		first += l.cost
+		for r := range l.rules {
+			delete(alive, r)
+		}
+		rejected = len(alive) == 0
+	}
+	post = last + costPost
+	read := make(map[int]bool)
+	add := func(v int) {
+		if v >= 0 && v < len(h.Values) && !read[v] && !h.looked(v) {
+			post += h.Values[v].readCost()
+		}
+		read[v] = true
+	}
+	for i := range h.Args {
+		add(h.Args[i].Value)
+	}
+	for i := range h.Data {
+		add(h.Data[i].Value)
+	}
+	if h.Return != nil {
+		add(h.Return.Value)
+	}
+	for i := range h.Rules {
+		if d := &h.Rules[i].Do; d.Post && (d.KernelStack || d.UserStack) {
+			post += costStack
+			break
+		}
+	}
+	return first, last, post
+}
+
+// looked says whether a filter has read the value already.
+func (h *Hook) looked(v int) bool {
+	for i := range h.Rules {
+		for j := range h.Rules[i].Filters {
+			f := &h.Rules[i].Filters[j]
+			if f.Task == TaskNone && f.Kind != FilterClass && (f.Value == v || f.Kind == FilterGained && f.Value2 == v) {
+				return true
+			}
+		}
+	}
+	return false
+}
