@@ -37,6 +37,10 @@ type Facts struct {
 	Cache   *btf.Cache // holds Types, for loading programs; nil when they come from a file
 
 	Cgroups Cgroups
+	Cgroup2 string // where the unified hierarchy is mounted; empty: nowhere
+
+	procfs string
+	hooks  hookFacts
 	// Missing says what this kernel lacks or denies, and what follows, one sentence each.
 	Missing []string
 }
@@ -56,7 +60,7 @@ func Read(o Options) (*Facts, error) {
 	if err := mayLoad(); err != nil {
 		return nil, err
 	}
-	f := &Facts{CPUs: possibleCPUs()}
+	f := &Facts{CPUs: possibleCPUs(), procfs: o.Procfs, Cgroup2: cgroup2Mount(o.Procfs)}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		f.Release = unix.ByteSliceToString(u.Release[:])
@@ -96,6 +100,9 @@ func mayLoad() error {
 	}
 	return nil
 }
+
+// KernelRelease is the kernel's release.
+func (f *Facts) KernelRelease() string { return f.Release }
 
 // HasTracepoint says whether the kernel has a BTF tracepoint of that name.
 func (f *Facts) HasTracepoint(name string) bool {
@@ -193,7 +200,18 @@ func (f *Facts) controllerIndex(name string) (int32, bool) {
 	return 0, false
 }
 
-func hasCgroup2(procfs string) bool {
+func hasCgroup2(procfs string) bool { return cgroup2Mount(procfs) != "" }
+
+// cgroup2Mount finds where the unified hierarchy is mounted whole.
+func cgroup2Mount(procfs string) string {
 	b, err := os.ReadFile(filepath.Join(procfs, "self/mountinfo"))
-	return err == nil && strings.Contains(string(b), " - cgroup2 ")
+	if err != nil {
+		return ""
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		if w := strings.Fields(line); len(w) > 4 && strings.Contains(line, " - cgroup2 ") {
+			return w[4]
+		}
+	}
+	return ""
 }

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// Param is a parameter of a function: its name and its type as C writes it.
+type Param struct {
+	Name string
+	Type string // "struct file *", "int", "const char *"
+	Bits int    // width of a number or a pointer; 0 for what is passed otherwise
+	Int  bool   // a number, an enum or a bool
+	// Signed says whether a number is.
+	Signed bool
+}
+
+// Func is a function's prototype, from the kernel's types.
+type Func struct {
+	Name   string
+	Params []Param
+	Return Param // Type "void": nothing
+}
+
+// String writes the prototype as C does.
+func (f *Func) String() string {
+	var ps []string
+	for _, p := range f.Params {
+		sep := " "
+		if strings.HasSuffix(p.Type, "*") {
+			sep = ""
+		}
+		ps = append(ps, p.Type+sep+p.Name)
+	}
+	return fmt.Sprintf("%s %s(%s)", f.Return.Type, f.Name, strings.Join(ps, ", "))
+}
+
+// Func finds a function of the kernel by name; nil if its types have none.
+func (f *Facts) Func(name string) *Func {
+	var fn *btf.Func
+	if f.Types.TypeByName(name, &fn) != nil {
+		// Several of one name: static functions of different files.
+		types, err := f.Types.AnyTypesByName(name)
+		if err != nil {
+			return nil
+		}
+		for _, t := range types {
+			if x, ok := t.(*btf.Func); ok {
+				fn = x
+				break
+			}
+		}
+		if fn == nil {
+			return nil
+		}
+	}
+	proto, ok := fn.Type.(*btf.FuncProto)
+	if !ok {
+		return nil
+	}
+	return funcOf(name, proto, 0)
+}
+
+func funcOf(name string, proto *btf.FuncProto, skip int) *Func {
+	out := &Func{Name: name, Return: paramOf("", proto.Return)}
+	for _, p := range proto.Params[min(skip, len(proto.Params)):] {
+		out.Params = append(out.Params, paramOf(p.Name, p.Type))
+	}
+	return out
+}
+
+// RawTracepoint finds the prototype of a raw tracepoint; nil if there is none.
+func (f *Facts) RawTracepoint(name string) *Func {
+	var def *btf.Typedef
+	if f.Types.TypeByName("btf_trace_"+name, &def) != nil {
+		return nil
+	}
+	ptr, ok := def.Type.(*btf.Pointer)
+	if !ok {
+		return nil
+	}
+	proto, ok := ptr.Target.(*btf.FuncProto)
+	if !ok {
+		return nil
+	}
+	return funcOf(name, proto, 1) // the first is the tracepoint's private data
+}
+
+func paramOf(name string, t btf.Type) Param {
+	p := Param{Name: name, Type: typeName(t)}
+	switch u := btf.UnderlyingType(t).(type) {
+	case *btf.Int:
+		p.Int, p.Bits, p.Signed = true, int(u.Size)*8, u.Encoding == btf.Signed
+	case *btf.Enum:
+		p.Int, p.Bits, p.Signed = true, int(u.Size)*8, u.Signed
+	case *btf.Pointer:
+		p.Bits = 64
+	case *btf.Struct, *btf.Union:
+		if n, err := btf.Sizeof(u); err == nil && n <= 8 { // kuid_t and the like travel as numbers
+			p.Int, p.Bits = true, n*8
+		}
+	}
+	return p
+}
+
+// typeName writes a type as C does.
+func typeName(t btf.Type) string {
+	switch t := t.(type) {
+	case nil, *btf.Void:
+		return "void"
+	case *btf.Pointer:
+		n := typeName(t.Target)
+		if strings.HasSuffix(n, "*") {
+			return n + "*"
+		}
+		return n + " *"
+	case *btf.Const:
+		return "const " + typeName(t.Type)
+	case *btf.Volatile:
+		return typeName(t.Type)
+	case *btf.Restrict:
+		return typeName(t.Type)
+	case *btf.TypeTag:
+		return typeName(t.Type)
+	case *btf.Struct:
+		return "struct " + t.Name
+	case *btf.Union:
+		return "union " + t.Name
+	case *btf.Enum:
+		return "enum " + t.Name
+	case *btf.Fwd:
+		return "struct " + t.Name
+	case *btf.Typedef:
+		return t.Name
+	case *btf.Int:
+		return t.Name
+	case *btf.Array:
+		return fmt.Sprintf("%s[%d]", typeName(t.Type), t.Nelems)
+	case *btf.FuncProto:
+		return "void"
+	}
+	return "?"
+}
+
+// Step is one step of the way from an object to a member of it: see plan.Step.
+type Step struct {
+	Off    int64
+	Size   int // bytes to load; 0: the member is no number and no pointer, its address is meant
+	Signed bool
+}
+
+// Member is where a path of members leads.
+type Member struct {
+	Steps []Step
+	Type  string // of the last member, as C writes it
+	Name  string // of the type alone: "file", "int", "kernel_cap_t"
+	Bits  int    // of a number
+	Int   bool
+	// Signed says whether a number is.
+	Signed bool
+}
+
+// maxSteps bounds a path of members, as the wire contract does.
+const maxSteps = 10
+
+// Follow finds the way from a pointer to a type along a path like "f_path.dentry.d_name.name" or "a.b[3].c".
+func (f *Facts) Follow(root, path string) (*Member, error) {
+	t, err := f.rootType(root)
+	if err != nil {
+		return nil, err
+	}
+	m := &Member{}
+	off := int64(0)
+	load := func() { m.Steps = append(m.Steps, Step{Off: off, Size: 8}); off = 0 }
+	at := root
+	words, err := splitPath(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range words {
+		if len(m.Steps) >= maxSteps {
+			return nil, fmt.Errorf("it has more than %d steps", maxSteps)
+		}
+		t = skip(t)
+		if w.index >= 0 {
+			switch u := t.(type) {
+			case *btf.Array:
+				if u.Nelems > 0 && w.index >= int(u.Nelems) {
+					return nil, fmt.Errorf("%s has %d elements, [%d] is behind them", at, u.Nelems, w.index)
+				}
+				n, err := btf.Sizeof(u.Type)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", at, err)
+				}
+				off += int64(n * w.index)
+				t = u.Type
+			case *btf.Pointer:
+				load()
+				n, err := btf.Sizeof(u.Target)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", at, err)
+				}
+				off += int64(n * w.index)
+				t = u.Target
+			default:
+				return nil, fmt.Errorf("%s is %s, which has no elements", at, typeName(t))
+			}
+			at += fmt.Sprintf("[%d]", w.index)
+			continue
+		}
+		for {
+			p, ok := t.(*btf.Pointer)
+			if !ok {
+				break
+			}
+			load()
+			t = skip(p.Target)
+		}
+		x, bits, ok := member(t, w.name)
+		if !ok {
+			return nil, fmt.Errorf("%s has no member %s; it has %s", typeName(t), w.name, strings.Join(memberNames(t), ", "))
+		}
+		off += int64(x.Offset.Bytes())
+		_ = bits
+		if x.BitfieldSize > 0 {
+			return nil, fmt.Errorf("%s.%s is a field of %d bits; only whole bytes can be read", typeName(t), w.name, x.BitfieldSize)
+		}
+		at = typeName(t) + "." + w.name
+		t = x.Type
+	}
+	last := t
+	t = skip(t)
+	m.Type = typeName(last)
+	m.Name = baseName(last)
+	switch u := t.(type) {
+	case *btf.Int:
+		m.Int, m.Bits, m.Signed = true, int(u.Size)*8, u.Encoding == btf.Signed
+		m.Steps = append(m.Steps, Step{Off: off, Size: int(u.Size), Signed: m.Signed})
+	case *btf.Enum:
+		m.Int, m.Bits, m.Signed = true, int(u.Size)*8, u.Signed
+		m.Steps = append(m.Steps, Step{Off: off, Size: int(u.Size), Signed: u.Signed})
+	case *btf.Pointer:
+		m.Bits = 64
+		m.Steps = append(m.Steps, Step{Off: off, Size: 8})
+	case *btf.Struct, *btf.Union:
+		if n, err := btf.Sizeof(u); err == nil && (n == 1 || n == 2 || n == 4 || n == 8) && wraps(u) {
+			m.Int, m.Bits = true, n*8
+			m.Steps = append(m.Steps, Step{Off: off, Size: n})
+			break
+		}
+		m.Steps = append(m.Steps, Step{Off: off})
+	default:
+		m.Steps = append(m.Steps, Step{Off: off})
+	}
+	return m, nil
+}
+
+// wraps says whether a struct is a number in a coat, as kuid_t and kernel_cap_t are.
+func wraps(t btf.Type) bool {
+	s, ok := t.(*btf.Struct)
+	if !ok || len(s.Members) != 1 {
+		return false
+	}
+	switch u := skip(s.Members[0].Type).(type) {
+	case *btf.Int:
+		return true
+	case *btf.Array:
+		_, ok := skip(u.Type).(*btf.Int)
+		return ok
+	}
+	return false
+}
+
+func (f *Facts) rootType(root string) (btf.Type, error) {
+	name := strings.TrimPrefix(strings.TrimPrefix(root, "struct "), "union ")
+	types, err := f.Types.AnyTypesByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("the kernel has no type %s", root)
+	}
+	for _, t := range types {
+		switch t.(type) {
+		case *btf.Struct, *btf.Union:
+			return t, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is no struct and no union of the kernel", root)
+}
+
+type pathWord struct {
+	name  string
+	index int // -1: a name
+}
+
+func splitPath(path string) ([]pathWord, error) {
+	var out []pathWord
+	rest := path
+	for rest != "" {
+		switch {
+		case rest[0] == '[':
+			end := strings.IndexByte(rest, ']')
+			if end < 0 {
+				return nil, fmt.Errorf("a bracket is not closed")
+			}
+			n, err := strconv.Atoi(rest[1:end])
+			if err != nil || n < 0 {
+				return nil, fmt.Errorf("[%s] is no index", rest[1:end])
+			}
+			out = append(out, pathWord{index: n})
+			rest = rest[end+1:]
+			if rest != "" && rest[0] != '.' && rest[0] != '[' {
+				return nil, fmt.Errorf("after ] comes a dot or a bracket")
+			}
+			rest = strings.TrimPrefix(rest, ".")
+		default:
+			end := strings.IndexAny(rest, ".[")
+			if end < 0 {
+				end = len(rest)
+			}
+			if end == 0 {
+				return nil, fmt.Errorf("a member has no name")
+			}
+			out = append(out, pathWord{name: rest[:end], index: -1})
+			rest = rest[end:]
+			if strings.HasPrefix(rest, ".") {
+				if rest = rest[1:]; rest == "" {
+					return nil, fmt.Errorf("a member has no name")
+				}
+				if rest[0] == '[' {
+					return nil, fmt.Errorf("a bracket follows its array without a dot")
+				}
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("it is empty")
+	}
+	return out, nil
+}
+
+// skip goes through what does not change how a type is laid out.
+func skip(t btf.Type) btf.Type {
+	for {
+		switch u := t.(type) {
+		case *btf.Typedef:
+			t = u.Type
+		case *btf.Const:
+			t = u.Type
+		case *btf.Volatile:
+			t = u.Type
+		case *btf.Restrict:
+			t = u.Type
+		case *btf.TypeTag:
+			t = u.Type
+		default:
+			return t
+		}
+	}
+}
+
+func membersOf(t btf.Type) []btf.Member {
+	switch u := t.(type) {
+	case *btf.Struct:
+		return u.Members
+	case *btf.Union:
+		return u.Members
+	}
+	return nil
+}
+
+// member finds a member, also in structs and unions without a name.
+func member(t btf.Type, name string) (btf.Member, uint32, bool) {
+	for _, m := range membersOf(t) {
+		if m.Name == name {
+			return m, 0, true
+		}
+		if m.Name == "" {
+			if x, b, ok := member(skip(m.Type), name); ok {
+				x.Offset += m.Offset
+				return x, b, true
+			}
+		}
+	}
+	return btf.Member{}, 0, false
+}
+
+// memberNames lists some members for an error.
+func memberNames(t btf.Type) []string {
+	var out []string
+	for _, m := range membersOf(t) {
+		switch {
+		case len(out) >= 12:
+			return append(out, "...")
+		case m.Name == "":
+			out = append(out, memberNames(skip(m.Type))...)
+		default:
+			out = append(out, m.Name)
+		}
+	}
+	if len(out) == 0 {
+		return []string{"none"}
+	}
+	return out
+}
+
+// baseName is the name of a type without its qualifiers and its pointer.
+func baseName(t btf.Type) string {
+	for {
+		switch u := t.(type) {
+		case *btf.Const:
+			t = u.Type
+		case *btf.Volatile:
+			t = u.Type
+		case *btf.Pointer:
+			t = u.Target
+		case *btf.TypeTag:
+			t = u.Type
+		default:
+			return t.TypeName()
+		}
+	}
+}

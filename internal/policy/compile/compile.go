@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package compile turns a policy into a plan for one kernel.
+//
+// It takes a policy.Policy from policy/parse and facts about a kernel, live or recorded, and gives a plan.Plan, or all
+// that is wrong with the policy on that kernel, each with its place in the text.
+//
+// Not here: reading YAML (policy/parse), programs and maps (sensor), evaluating (policy/simulate). Nothing here touches the
+// kernel but through Facts.
+//
+// A plan that is given out can be loaded as far as anybody can tell without trying; nothing of the policy is left out of it
+// without a diagnostic. Safe for concurrent use if the Facts are.
+package compile
+
+import (
+	"regexp"
+	"slices"
+
+	"tetragon/internal/kernel"
+	"tetragon/internal/policy"
+	"tetragon/internal/policy/plan"
+)
+
+// Facts is what is asked about a kernel. kernel.Facts and kernel.Recorded answer.
+type Facts interface {
+	KernelRelease() string
+	Func(name string) *kernel.Func          // prototype; nil: unknown
+	RawTracepoint(name string) *kernel.Func // likewise
+	Format(subsystem, event string) (*kernel.Format, error)
+	Follow(root, path string) (*kernel.Member, error)
+	Lacks(kernel.Feature) string // why; empty: it has it
+	Traceable(name string) bool
+	Functions(pattern *regexp.Regexp) ([]string, error)
+	HostNamespace(name string) uint32
+	Syscall(abi, name string) (int, bool)
+	Syscalls(abi string) []string
+}
+
+// Options of the agent that change how policies are compiled.
+type Options struct {
+	DisableKprobeMulti bool
+	ParentsMap         bool // unused: parents are always known here
+	AllowMissing       bool // a hook that this kernel cannot have is inactive instead of an error
+}
+
+// compiler is one policy under compilation. Each pass reads what the passes before it wrote.
+type compiler struct {
+	pol  *policy.Policy
+	f    Facts
+	o    Options
+	d    *policy.Diagnostics
+	opts options
+	out  *plan.Plan
+
+	hooks []*hook // from passes expandHooks on
+	sets  map[string]int
+}
+
+// hook is one hook of the policy on one function.
+type hook struct {
+	common  *policy.Common
+	kprobe  *policy.Kprobe     // nil for tracepoints
+	tp      *policy.Tracepoint // nil for others
+	section string
+	index   int
+	call    string // function, with the prefix of system calls
+	at      policy.Place
+
+	selectors []policy.Selector // macros expanded
+	access    access
+	dead      bool // an error was told, or the call is not there and may be
+	plan      plan.Hook
+	args      []typed
+	data      []typed
+	ret       *typed
+	tracks    bool
+}
+
+// passes in their order; each says what it needs of those before.
+var passes = []struct {
+	name string
+	run  func(*compiler)
+}{
+	{"refuse what is not supported yet", (*compiler).refuseLater},
+	{"read options", (*compiler).readOptions},
+	{"expand lists: a hook for each function", (*compiler).expandHooks},
+	{"expand macros", (*compiler).expandMacros},     // needs hooks
+	{"choose attach points", (*compiler).resolve},   // needs hooks
+	{"type arguments", (*compiler).typeArgs},        // needs how parameters are reached
+	{"lower selectors", (*compiler).lowerSelectors}, // needs types, macros
+	{"lower actions", (*compiler).lowerActions},     // needs rules
+	{"merge lists", (*compiler).mergeLists},         // needs complete hooks
+	{"collect", (*compiler).collect},
+}
+
+// Compile compiles a policy. The plan is nil if there are mistakes; warnings come with a plan.
+func Compile(p *policy.Policy, f Facts, o Options) (*plan.Plan, *policy.Diagnostics) {
+	c := &compiler{
+		pol: p, f: f, o: o, d: &policy.Diagnostics{File: p.File}, sets: make(map[string]int),
+		out: &plan.Plan{Policy: p.Name, Namespace: p.Namespace, Kernel: f.KernelRelease(), Loader: p.Loader.Value},
+	}
+	for _, pass := range passes {
+		pass.run(c)
+	}
+	c.d.Sort()
+	if c.d.Bad() {
+		return nil, c.d
+	}
+	return c.out, c.d
+}
+
+// alive lists the hooks that are still to be compiled.
+func (c *compiler) alive() []*hook {
+	return slices.DeleteFunc(slices.Clone(c.hooks), func(h *hook) bool { return h.dead })
+}
+
+// collect puts the hooks into the plan.
+func (c *compiler) collect() {
+	for _, h := range c.hooks {
+		if h.plan.Inactive == "" && h.dead {
+			continue
+		}
+		c.out.Hooks = append(c.out.Hooks, h.plan)
+	}
+	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints)} {
+		if n > 0 {
+			c.out.Section = s
+		}
+	}
+}

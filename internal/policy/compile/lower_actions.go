@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"tetragon/internal/kernel"
+	"tetragon/internal/policy"
+	"tetragon/internal/policy/plan"
+)
+
+// lowerActions says what each rule orders.
+func (c *compiler) lowerActions() {
+	for _, h := range c.alive() {
+		for i := range h.plan.Rules {
+			r := &h.plan.Rules[i]
+			r.Do.Post, r.Do.Last, r.Do.LastReturn = true, "Post", "Post"
+			if i < len(h.selectors) {
+				s := &h.selectors[i]
+				c.lowerList(h, s.Actions, &r.Do, &r.Do.Last, "matchActions")
+				if len(s.ReturnActions) > 0 && h.ret == nil {
+					c.d.Error(s.ReturnActions[0].Place, "no-return", "matchReturnActions needs return: true and returnArg")
+				}
+				c.lowerList(h, s.ReturnActions, &r.Do, &r.Do.LastReturn, "matchReturnActions")
+			}
+			c.returnArgAction(h, r)
+			tracks := [2]int{}
+			for _, t := range r.Do.Track {
+				n := 0
+				if t.Forget {
+					n = 1
+				}
+				if tracks[n]++; tracks[n] > 1 {
+					c.d.Error(h.at, "too-many-actions", "one selector can track one socket and forget one")
+				}
+			}
+		}
+	}
+}
+
+func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last *string, what string) {
+	for i := range as {
+		a := &as[i]
+		*last = a.Action.Value
+		post := a.Action.Value == "Post"
+		if a.RateLimit.Value != "" && !post {
+			c.d.Error(a.RateLimit.Place, "rate-limit", "rateLimit goes with Post, not %s", a.Action.Value)
+		}
+		if (a.KernelStackTrace.Value || a.UserStackTrace.Value) && !post {
+			c.d.Error(a.Place, "stack-trace", "stack traces go with Post, not %s", a.Action.Value)
+		}
+		switch a.Action.Value {
+		case "Post":
+			c.post(h, a, do)
+		case "NoPost":
+			do.Post = false
+		case "TrackSock", "UntrackSock":
+			c.track(h, a, do)
+		case "Sigkill", "Signal", "Override", "GetUrl", "DnsLookup", "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
+			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
+				WithHint("take it out: this version observes, it does not enforce")
+		default:
+			c.d.Error(a.Action.Place, "unknown-action", "there is no action %q", a.Action.Value)
+		}
+	}
+	if !do.Post && do.RateLimit > 0 {
+		c.d.Warn(h.at, "unused-rate-limit", "NoPost leaves nothing for rateLimit to limit")
+	}
+}
+
+func (c *compiler) post(h *hook, a *policy.Action, do *plan.Actions) {
+	if a.RateLimit.Value != "" {
+		d, err := parseRate(a.RateLimit.Value)
+		if err != "" {
+			c.d.Error(a.RateLimit.Place, "rate-limit", "%s", err).WithHint("a number, with s, m or h behind it")
+		}
+		do.RateLimit = d
+		switch a.RateLimitScope.Value {
+		case "", "thread":
+		case "process":
+			do.Scope = plan.ScopeProcess
+		case "global":
+			do.Scope = plan.ScopeGlobal
+		default:
+			c.d.Error(a.RateLimitScope.Place, "rate-limit", "rateLimitScope is thread, process or global, not %q", a.RateLimitScope.Value)
+		}
+	} else if a.RateLimitScope.Value != "" {
+		c.d.Warn(a.RateLimitScope.Place, "unused-rate-limit", "rateLimitScope without rateLimit limits nothing")
+	}
+	if a.ImaHash.Value {
+		c.d.Error(a.ImaHash.Place, "not-yet-supported", "hashes of files (imaHash) are not supported yet")
+	}
+	do.KernelStack = do.KernelStack || a.KernelStackTrace.Value
+	do.UserStack = do.UserStack || a.UserStackTrace.Value
+	if a.KernelStackTrace.Value || a.UserStackTrace.Value {
+		switch h.plan.Attach.Backend {
+		case plan.BackendSockOps, plan.BackendSockCreate, plan.BackendSockRelease:
+			c.d.Error(a.Place, "stack-trace", "%s has no stack to show", h.plan.Attach.Backend)
+		}
+	}
+}
+
+// maxRate is what the kernel half can hold, in milliseconds.
+const maxRate = 1<<32 - 1
+
+// parseRate reads "5", "5s", "1m", "2h".
+func parseRate(s string) (time.Duration, string) {
+	unit := time.Second
+	text := strings.TrimSpace(s)
+	if n := len(text); n > 0 {
+		switch text[n-1] {
+		case 's', 'S':
+			text = text[:n-1]
+		case 'm', 'M':
+			unit, text = time.Minute, text[:n-1]
+		case 'h', 'H':
+			unit, text = time.Hour, text[:n-1]
+		}
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0, strconv.Quote(s) + " is no time"
+	}
+	if n*uint64(unit/time.Millisecond) > maxRate {
+		return 0, strconv.Quote(s) + " is longer than 49 days"
+	}
+	return time.Duration(n) * unit, ""
+}
+
+func (c *compiler) track(h *hook, a *policy.Action, do *plan.Actions) {
+	i := a.ArgSock.Value
+	if i < 0 || int(i) >= len(h.args) {
+		c.d.Error(a.Place, "arg-sock", "the hook has no args[%d]", i)
+		return
+	}
+	t := &h.args[i]
+	if t.row == nil || t.row.typ != plan.TypeSock && t.row.typ != plan.TypeSocket {
+		c.d.Error(a.Place, "arg-sock", "args[%d] is no sock and no socket", i)
+		return
+	}
+	if t.value >= 0 {
+		do.Track = append(do.Track, plan.Track{Value: t.value, Forget: a.Action.Value == "UntrackSock"})
+	}
+}
+
+func (c *compiler) returnArgAction(h *hook, r *plan.Rule) {
+	if h.kprobe == nil || h.kprobe.ReturnArgAction.Value == "" {
+		return
+	}
+	a := h.kprobe.ReturnArgAction
+	forget := strings.EqualFold(a.Value, "UntrackSock")
+	if !forget && !strings.EqualFold(a.Value, "TrackSock") {
+		c.d.Error(a.Place, "return-arg-action", "ReturnArgAction type '%s' unsupported", a.Value).
+			WithHint("omit returnArgAction or use 'TrackSock'/'UntrackSock'")
+		return
+	}
+	if h.ret == nil {
+		c.d.Error(a.Place, "no-return", "returnArgAction needs return: true and returnArg")
+		return
+	}
+	if h.ret.row == nil || h.ret.row.typ != plan.TypeSock && h.ret.row.typ != plan.TypeSocket {
+		c.d.Error(a.Place, "arg-sock", "the return value is no sock and no socket")
+		return
+	}
+	if h.ret.value >= 0 {
+		r.Do.Track = append(r.Do.Track, plan.Track{Value: h.ret.value, Forget: forget})
+	}
+}
+
+// multiFrom is from how many functions on a list shares one program. Attaching trampolines takes time for each; one
+// program on many functions costs 135 instructions more a call.
+const multiFrom = 17
+
+// mergeLists puts the hooks of a long list on one program.
+func (c *compiler) mergeLists() {
+	if c.opts.noMulti || c.o.DisableKprobeMulti {
+		return
+	}
+	type key struct {
+		section string
+		index   int
+	}
+	groups := make(map[key][]*hook)
+	for _, h := range c.alive() {
+		b := h.plan.Attach.Backend
+		if h.kprobe != nil && h.section == "kprobes" && strings.HasPrefix(h.kprobe.Call.Value, "list:") && (b == plan.BackendFentry || b == plan.BackendKprobe) {
+			k := key{h.section, h.index}
+			groups[k] = append(groups[k], h)
+		}
+	}
+	for _, hs := range groups {
+		if len(hs) < multiFrom {
+			continue
+		}
+		if why := c.f.Lacks(kernel.KprobeMulti); why != "" {
+			for _, h := range hs {
+				h.tried(plan.BackendKprobeMulti, "%s", why)
+			}
+			continue
+		}
+		first := hs[0]
+		for _, h := range hs {
+			first.plan.Attach.Symbols = append(first.plan.Attach.Symbols, h.call)
+			first.plan.Names = append(first.plan.Names, h.call)
+			if h != first {
+				h.dead = true
+			}
+		}
+		first.plan.Attach.Backend = plan.BackendKprobeMulti
+		first.plan.Attach.Symbol = first.kprobe.Call.Value
+		first.plan.Name = first.kprobe.Call.Value
+	}
+}
