@@ -45,24 +45,27 @@ struct {
 
 #define LIMIT_BYTES 40 /* of each value that tell calls apart */
 
+/* bound: position and hash are kept in the buffer, of which the verifier knows nothing. On the stack it would follow every
+ * sum of lengths that there can be, which are 75,000 instructions. */
 struct hash_values {
 	struct hook_buf *b;
-	__u64 hash;
-	__u32 pos;
 };
+#define hash_pos(b)  ((b)->sets[0])
+#define hash_word(b) ((b)->sets[1])
 
 static long hash_value(__u32 i, struct hash_values *h)
 {
-	__u64 pos = h->pos, len;
+	struct hook_buf *b = h->b;
+	__u64 pos = hash_pos(b), len, hash;
 	struct rec_value *v;
 	__u64 *w;
 
-	if (i >= h->b->r.values || bounded(pos) > VALUES_END - 8 - LIMIT_BYTES)
+	if (i >= b->r.values || bounded(pos) > VALUES_END - 8 - LIMIT_BYTES)
 		return 1;
-	v = (void *)&h->b->r + pos;
+	v = (void *)&b->r + pos;
 	w = (__u64 *)(v + 1);
 	len = v->len;
-	h->hash = (h->hash ^ v->kind ^ len << 8) * 0x9e3779b97f4a7c15;
+	hash = (hash_word(b) ^ v->kind ^ len << 8) * 0x9e3779b97f4a7c15;
 	for (int k = 0; k < LIMIT_BYTES / 8; k++) {
 		__u64 x = w[k];
 
@@ -70,21 +73,25 @@ static long hash_value(__u32 i, struct hash_values *h)
 			break;
 		if (len < k * 8 + 8)
 			x &= (1ull << (len - k * 8) * 8) - 1;
-		h->hash = (h->hash ^ x) * 0x9e3779b97f4a7c15;
-		h->hash ^= h->hash >> 29;
+		hash = (hash ^ x) * 0x9e3779b97f4a7c15;
+		hash ^= hash >> 29;
 	}
-	h->pos = pos + 8 + ((len + 7) & ~7ull);
+	hash_word(b) = hash;
+	hash_pos(b) = pos + 8 + ((len + 7) & ~7ull);
 	return 0;
 }
 
 /* The beginnings of all values, as one number. */
 __noinline __u64 values_hash(__u32 buf)
 {
-	struct hash_values h = { .b = buf_get(buf), .pos = sizeof(struct rec_hook) };
+	struct hash_values h = { .b = buf_get(buf) };
 
-	if (h.b)
-		bpf_loop(64, hash_value, &h, 0);
-	return h.hash;
+	if (!h.b)
+		return 0;
+	hash_pos(h.b) = sizeof(struct rec_hook);
+	hash_word(h.b) = 0;
+	bpf_loop(64, hash_value, &h, 0);
+	return hash_word(h.b);
 }
 
 /* Whether the rule's rate limit lets this call through. */
