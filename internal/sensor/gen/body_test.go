@@ -47,10 +47,11 @@ func (c *trial) put(b []byte) uint64 {
 	return uint64(uintptr(unsafe.Pointer(&b[0])))
 }
 
-// files are open files by their paths.
+// files are open files by their paths, closed when the test that owns them ends.
 type files struct {
-	dir  string
-	open map[string]*os.File
+	owner testing.TB
+	dir   string
+	open  map[string]*os.File
 }
 
 func (f *files) fd(t testing.TB, name string) (uint64, string) {
@@ -65,7 +66,7 @@ func (f *files) fd(t testing.TB, name string) (uint64, string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { x.Close() })
+		f.owner.Cleanup(func() { x.Close() })
 		f.open[path] = x
 	}
 	return uint64(f.open[path].Fd()), path
@@ -174,7 +175,7 @@ func compare(t testing.TB, h *harness, fs *files, seed uint64, rules, calls int)
 // close to what they compare. Nothing is hooked: the programs are run by hand.
 func TestBody_likeSimulate(t *testing.T) {
 	h := newHarness(t)
-	fs := &files{dir: t.TempDir(), open: make(map[string]*os.File)}
+	fs := &files{owner: t, dir: t.TempDir(), open: make(map[string]*os.File)}
 	ran := 0
 	for seed := range uint64(150) {
 		rules := 1 + int(seed%8)
@@ -193,7 +194,7 @@ func FuzzBody_likeSimulate(f *testing.F) {
 		f.Add(seed, uint16(seed%90))
 	}
 	h := newHarness(f)
-	fs := &files{dir: f.TempDir(), open: make(map[string]*os.File)}
+	fs := &files{owner: f, dir: f.TempDir(), open: make(map[string]*os.File)}
 	f.Fuzz(func(t *testing.T, seed uint64, rules uint16) {
 		compare(t, h, fs, seed, 1+int(rules%300), 10)
 	})
