@@ -220,11 +220,22 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 		}
 	}
 	var u undo
+	var fresh []*program
 	defer func() {
-		if err != nil {
-			u.run()
-			m.sets.forget()
+		if err == nil {
+			return
 		}
+		u.run()
+		// What is attached already is silent. Nobody waits for its end.
+		r := retirement{}
+		for _, p := range fresh {
+			if p.link != nil {
+				r.programs = append(r.programs, p)
+				m.sets.use(p.sets)
+			}
+		}
+		m.retired.add(r)
+		m.sets.forget()
 	}()
 	old := m.policies[id]
 	var freed []span // rows of counters that nobody needs afterwards
@@ -235,10 +246,11 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 	}
 	freed = lostStats(old, next)
 
-	changes, fresh, revived, err := m.mergePoints(&u, id, old, next)
+	changes, made, revived, err := m.mergePoints(&u, id, old, next)
 	if err != nil {
 		return err
 	}
+	fresh = made
 	all := m.after(changes)
 	var heads [sysDirs]map[call]*body
 	var bodies [sysDirs][]*body
@@ -455,7 +467,11 @@ func (m *Manager) place(u *undo, p *plan.Program, text string, rules []abi.Rule)
 		t.slots.give(x.slot, 1)
 		return nil, m.full("rules", t.rules.left(), len(rules))
 	}
-	u.add(func() { m.free(x) })
+	u.add(func() {
+		if x.link == nil {
+			m.free(x)
+		}
+	})
 	for _, s := range gen.Needles(p) {
 		n, err := t.addNeedle(s)
 		if err != nil {
@@ -509,6 +525,7 @@ func (m *Manager) after(changes []pointChange) []*program {
 func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) error {
 	var jobs []*job
 	done := make(map[*job]func(*ebpf.Program))
+	owner := make(map[*job]*program)
 	add := func(p *program, o gen.Options, to func(*ebpf.Program)) error {
 		o.Layout, o.Slot, o.Base, o.Needles = m.tables.layout, p.slot, p.base, p.numbers
 		spec, err := gen.Body(p.p, m.tables.lib.Programs["library"], o)
@@ -518,7 +535,7 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 		spec.Name = programName(&p.p.Attach)
 		j := &job{what: pointOf(&p.p.Attach), spec: spec}
 		jobs = append(jobs, j)
-		done[j] = to
+		done[j], owner[j] = to, p
 		return nil
 	}
 	for _, p := range fresh {
@@ -559,7 +576,12 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 	}
 	for _, j := range jobs {
 		done[j](j.prog)
-		u.add(func() { _ = j.prog.Close(); done[j](nil) })
+		u.add(func() {
+			if p := owner[j]; p == nil || p.link == nil {
+				_ = j.prog.Close()
+				done[j](nil)
+			}
+		})
 	}
 	return nil
 }
@@ -594,8 +616,7 @@ func (m *Manager) attachAll(u *undo, fresh []*program, heads [sysDirs]map[call]*
 		if err != nil {
 			return err
 		}
-		p.link = l
-		u.add(func() { _ = l.Close() })
+		p.link = l // undone by whoever sees that there is one
 	}
 	for dir, d := range m.sys {
 		names := dispatchers[dir]

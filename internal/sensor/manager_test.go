@@ -5,10 +5,11 @@ package sensor
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -261,4 +262,87 @@ func equalTold(a, b map[string][]uint64) bool {
 	return true
 }
 
-var _ = time.Second
+// A change that fails half-way leaves nothing behind, and what was there goes on.
+func TestManager_undo(t *testing.T) {
+	g := newRig(t, ManagerOptions{})
+	if _, err := g.m.Add(sysPlan("stays", plan.BackendRawTp, odd, odd)); err != nil {
+		t.Fatal(err)
+	}
+	replaced, err := g.m.Add(sysPlan("replaced", plan.BackendSysEnter, odd, odd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func() string {
+		if err := g.m.retired.wait(); err != nil {
+			t.Fatal(err)
+		}
+		tb := g.m.tables
+		return fmt.Sprintf("%d descriptors, slots %v, rules %v, stats %v, needles %v, bodies %v %v, sets %d, classes %t, idle %d, enter %sexit %s",
+			descriptors(t), tb.slots.free, tb.rules.free, tb.stats.free, tb.needleRows.free, g.m.sys[0].index.free, g.m.sys[1].index.free,
+			len(g.m.sets.rows), g.m.classes != nil, len(g.m.idle), g.m.sys[0], g.m.sys[1])
+	}
+	// A plan with one of everything, of which the last hook is bad.
+	plans := func(bad func(h *plan.Hook)) *plan.Plan {
+		p := sysPlan("bad", plan.BackendRawTp, odd, odd)
+		for _, x := range []*plan.Plan{
+			sysPlan("bad", plan.BackendSysExit, odd, odd), sysPlan("bad", plan.BackendSysEnter, odd, odd+1), sysPlan("bad", plan.BackendRawTp, odd, odd),
+		} {
+			p.Hooks = append(p.Hooks, x.Hooks...)
+		}
+		p.Sets = []plan.Set{{Kind: plan.SetPaths, Paths: []string{"/bin/x"}}}
+		h := &p.Hooks[0]
+		h.Rules[0].Filters = append(h.Rules[0].Filters, plan.Filter{Kind: plan.FilterClass})
+		h.Values = append(h.Values, plan.Value{Source: plan.Source{Kind: plan.SourceArg}, Type: plan.TypeString})
+		h.Rules[0].Filters = append(h.Rules[0].Filters, plan.Filter{Kind: plan.FilterContains, Value: 2, Strings: []string{"needle"}})
+		last := &p.Hooks[len(p.Hooks)-1]
+		last.Attach.Symbol = "sched_process_exit"
+		bad(last)
+		return p
+	}
+	good := plans(func(*plan.Hook) {})
+	id, err := g.m.Add(good) // what is opened once is open then, and the plan is good but for what is made bad below
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.m.Remove(id); err != nil {
+		t.Fatal(err)
+	}
+	before := state()
+	for _, c := range []struct {
+		name string
+		bad  func(h *plan.Hook)
+		want string
+	}{
+		{"attach", func(h *plan.Hook) { h.Attach.Symbol = "no_such_tracepoint" }, "attach raw_tracepoint to no_such_tracepoint: "},
+		{"generate", func(h *plan.Hook) { h.Values[0].Source.Kind = plan.SourceReturn + 99 }, "generate a program for raw_tracepoint:sched_process_exit: "},
+		{"verify", func(h *plan.Hook) { // reads behind the end of the tracepoint's arguments
+			h.Values[1].Source.N = 12
+		}, "load raw_tracepoint to sched_process_exit: "},
+		{"merge", func(h *plan.Hook) { h.Rules[0].Filters[1].Value = 7 }, "merge raw_tracepoint:sched_process_exit: policy bad, selector 0: value 7 of 2 is meant"},
+		{"no rules", func(h *plan.Hook) { h.Rules = nil }, "add policy bad: "},
+		{"system call", func(h *plan.Hook) {
+			h.Attach = plan.Attach{Backend: plan.BackendSysEnter, Calls: []plan.Call{{ABI: "x64", Nr: 512}}}
+		}, "hook system call 512: numbers below 512 are possible"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for what, change := range map[string]func() error{
+				"add":     func() error { _, err := g.m.Add(plans(c.bad)); return err },
+				"replace": func() error { return g.m.Replace(replaced, plans(c.bad)) },
+			} {
+				err := change()
+				if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+					t.Errorf("%s: got %v, want %s...", what, err, c.want)
+				}
+				t.Log(err)
+				if after := state(); after != before {
+					t.Errorf("%s: now  %s\nbefore %s", what, after, before)
+				}
+				g.take()
+				provoke(odd)
+				if got, want := g.told(), map[string][]uint64{"stays": {odd}, "replaced": {odd}}; !equalTold(got, want) {
+					t.Errorf("%s: the others: got %x, want %x", what, got, want)
+				}
+			}
+		})
+	}
+}
