@@ -47,11 +47,21 @@ func (c *trial) put(b []byte) uint64 {
 	return uint64(uintptr(unsafe.Pointer(&b[0])))
 }
 
-// files are open files by their paths, closed when the test that owns them ends.
+// files are open files by their paths.
 type files struct {
-	owner testing.TB
-	dir   string
-	open  map[string]*os.File
+	dir  string
+	open map[string]*os.File
+}
+
+// newFiles are closed when the test ends, or the fuzzing.
+func newFiles(t testing.TB) *files {
+	f := &files{dir: t.TempDir(), open: make(map[string]*os.File)}
+	t.Cleanup(func() {
+		for _, x := range f.open {
+			x.Close()
+		}
+	})
+	return f
 }
 
 func (f *files) fd(t testing.TB, name string) (uint64, string) {
@@ -66,7 +76,6 @@ func (f *files) fd(t testing.TB, name string) (uint64, string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.owner.Cleanup(func() { x.Close() })
 		f.open[path] = x
 	}
 	return uint64(f.open[path].Fd()), path
@@ -175,7 +184,7 @@ func compare(t testing.TB, h *harness, fs *files, seed uint64, rules, calls int)
 // close to what they compare. Nothing is hooked: the programs are run by hand.
 func TestBody_likeSimulate(t *testing.T) {
 	h := newHarness(t)
-	fs := &files{owner: t, dir: t.TempDir(), open: make(map[string]*os.File)}
+	fs := newFiles(t)
 	ran := 0
 	for seed := range uint64(150) {
 		rules := 1 + int(seed%8)
@@ -194,7 +203,7 @@ func FuzzBody_likeSimulate(f *testing.F) {
 		f.Add(seed, uint16(seed%90))
 	}
 	h := newHarness(f)
-	fs := &files{owner: f, dir: f.TempDir(), open: make(map[string]*os.File)}
+	fs := newFiles(f)
 	f.Fuzz(func(t *testing.T, seed uint64, rules uint16) {
 		compare(t, h, fs, seed, 1+int(rules%300), 10)
 	})
