@@ -32,8 +32,11 @@ const (
 	stepNAt = -112 // which load failed
 	rowAt   = -116 // row of the buffer, as a key
 	blurAt  = -128 // see blur
-	slotsAt = -136 // and down: see slotAt
-	maxSlot = 42
+	sizeAt  = -136 // a size while the place is read
+	limitAt = -144 // another one
+	endAt   = -152 // address of the end of a string
+	slotsAt = -160 // and down: see slotAt; few, as all functions that are under way share 512 bytes
+	maxSlot = 24
 )
 
 func liveAt(word int) int16 { return int16(callAt + 16 + 8*word) }

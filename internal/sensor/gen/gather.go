@@ -107,13 +107,6 @@ func (b *body) readInto(i int) {
 	c.here(done)
 }
 
-// Places on the stack that are used within one value; they lie below the slots.
-const (
-	sizeAt  = slotsAt - 8*(maxSlot+1)
-	limitAt = sizeAt - 8
-	endAt   = limitAt - 8 // address of the end of a string
-)
-
 // appendPath puts the path that was walked last, whose length is in R3, into the record as value i.
 func (b *body) appendPath(i int) {
 	c := b.c

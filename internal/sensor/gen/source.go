@@ -40,6 +40,9 @@ var registersOf = map[string]registers{
 // source leaves a raw value in R1, or goes to fail with the number of the load that failed at stepNAt. R0 to R5 are lost.
 func (b *body) source(s *plan.Source, fail string) {
 	b.start(s, fail)
+	if s.Bits > 0 {
+		b.cut(int(s.Bits), s.Signed)
+	}
 	b.steps(s, fail)
 }
 
@@ -77,7 +80,11 @@ func (b *body) start(s *plan.Source, fail string) {
 	case plan.SourceSyscall:
 		b.syscallNumber(fail)
 	case plan.SourceFdFile:
-		b.register(int(s.N), fail)
+		if s.N < 0 { // an error is no descriptor, and so has no file
+			b.result0()
+		} else {
+			b.register(int(s.N), fail)
+		}
 		c.add(asm.Mov.Reg32(asm.R1, asm.R1), call("fd_file"), asm.Mov.Reg(asm.R1, asm.R0))
 	default:
 		b.fail("a value has no source")
@@ -170,7 +177,18 @@ func (b *body) register(n int, fail string) {
 		b.argument(0)
 		b.read(asm.R1, int64(off), 8, false, fail)
 		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
-	case plan.BackendSysEnter, plan.BackendSysExit, plan.BackendRawTp:
+	case plan.BackendRawTp: // of callers of either kind
+		native, done := c.label(), c.label()
+		c.add(call("task_compat"), asm.JEq.Imm(asm.R0, 0, native), asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord))
+		b.read(asm.R1, int64(registersOf[runtime.GOARCH].compat[n]), 8, false, fail)
+		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.Word))
+		c.jump(done)
+		c.here(native)
+		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord))
+		b.read(asm.R1, int64(off), 8, false, fail)
+		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
+		c.here(done)
+	case plan.BackendSysEnter, plan.BackendSysExit:
 		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord))
 		b.read(asm.R1, int64(off), 8, false, fail)
 		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
