@@ -16,63 +16,61 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HooksMapClasses       = "classes"
-	HooksMapEnterBodies   = "enter_bodies"
-	HooksMapEvents        = "events"
-	HooksMapExitBodies    = "exit_bodies"
-	HooksMapHookBufs      = "hook_bufs"
-	HooksMapLimits        = "limits"
-	HooksMapNeedles       = "needles"
-	HooksMapProcs         = "procs"
-	HooksMapRuleStats     = "rule_stats"
-	HooksMapRules         = "rules"
-	HooksMapScratch       = "scratch"
-	HooksMapSocks         = "socks"
-	HooksProgClassAll     = "class_all"
-	HooksProgClassExec    = "class_exec"
-	HooksProgClassFork    = "class_fork"
-	HooksProgLibrary      = "library"
-	HooksProgSysEnterAll  = "sys_enter_all"
-	HooksProgSysExitAll   = "sys_exit_all"
-	HooksVarAbiBpfMap     = "abi_bpf_map"
-	HooksVarAbiBpfProg    = "abi_bpf_prog"
-	HooksVarAbiCred       = "abi_cred"
-	HooksVarAbiFile       = "abi_file"
-	HooksVarAbiHook       = "abi_hook"
-	HooksVarAbiHookCall   = "abi_hook_call"
-	HooksVarAbiLimit      = "abi_limit"
-	HooksVarAbiModule     = "abi_module"
-	HooksVarAbiPerfEvent  = "abi_perf_event"
-	HooksVarAbiRule       = "abi_rule"
-	HooksVarAbiRuleFlag   = "abi_rule_flag"
-	HooksVarAbiRuleStat   = "abi_rule_stat"
-	HooksVarAbiSkb        = "abi_skb"
-	HooksVarAbiSlotState  = "abi_slot_state"
-	HooksVarAbiSock       = "abi_sock"
-	HooksVarAbiSockaddr   = "abi_sockaddr"
-	HooksVarAbiTaskClass  = "abi_task_class"
-	HooksVarAbiUserNs     = "abi_user_ns"
-	HooksVarAbiValFlag    = "abi_val_flag"
-	HooksVarAbiValKind    = "abi_val_kind"
-	HooksVarAbiValue      = "abi_value"
-	HooksVarBodyFirst     = "body_first"
-	HooksVarBodyNext      = "body_next"
-	HooksVarCgrpHierarchy = "cgrp_hierarchy"
-	HooksVarCgrpSubsys    = "cgrp_subsys"
-	HooksVarClassChanged  = "class_changed"
-	HooksVarClassNow      = "class_now"
-	HooksVarClassPass     = "class_pass"
-	HooksVarClassTurn     = "class_turn"
-	HooksVarCounts        = "counts"
-	HooksVarLibAny        = "lib_any"
-	HooksVarLostFirst     = "lost_first"
-	HooksVarReaderSleeps  = "reader_sleeps"
-	HooksVarSlots         = "slots"
-	HooksVarSysWanted     = "sys_wanted"
-	HooksVarWakeBytes     = "wake_bytes"
-	HooksVarWantEnv       = "want_env"
-	HooksVarWantFile      = "want_file"
-	HooksVarWantNs        = "want_ns"
+	HooksMapClasses      = "classes"
+	HooksMapEnterBodies  = "enter_bodies"
+	HooksMapEvents       = "events"
+	HooksMapExitBodies   = "exit_bodies"
+	HooksMapHookBufs     = "hook_bufs"
+	HooksMapLimits       = "limits"
+	HooksMapNeedles      = "needles"
+	HooksMapProcs        = "procs"
+	HooksMapRuleStats    = "rule_stats"
+	HooksMapRules        = "rules"
+	HooksMapSocks        = "socks"
+	HooksProgClassAll    = "class_all"
+	HooksProgClassExec   = "class_exec"
+	HooksProgClassFork   = "class_fork"
+	HooksProgLibrary     = "library"
+	HooksProgSysEnterAll = "sys_enter_all"
+	HooksProgSysExitAll  = "sys_exit_all"
+	HooksVarAbiBpfMap    = "abi_bpf_map"
+	HooksVarAbiBpfProg   = "abi_bpf_prog"
+	HooksVarAbiClassFlag = "abi_class_flag"
+	HooksVarAbiCred      = "abi_cred"
+	HooksVarAbiFile      = "abi_file"
+	HooksVarAbiHook      = "abi_hook"
+	HooksVarAbiHookCall  = "abi_hook_call"
+	HooksVarAbiHookData  = "abi_hook_data"
+	HooksVarAbiLimit     = "abi_limit"
+	HooksVarAbiModule    = "abi_module"
+	HooksVarAbiPerfEvent = "abi_perf_event"
+	HooksVarAbiRule      = "abi_rule"
+	HooksVarAbiRuleFlag  = "abi_rule_flag"
+	HooksVarAbiRuleStat  = "abi_rule_stat"
+	HooksVarAbiSkb       = "abi_skb"
+	HooksVarAbiSlotState = "abi_slot_state"
+	HooksVarAbiSock      = "abi_sock"
+	HooksVarAbiSockaddr  = "abi_sockaddr"
+	HooksVarAbiTaskClass = "abi_task_class"
+	HooksVarAbiUserNs    = "abi_user_ns"
+	HooksVarAbiValFlag   = "abi_val_flag"
+	HooksVarAbiValKind   = "abi_val_kind"
+	HooksVarAbiValue     = "abi_value"
+	HooksVarBodyFirst    = "body_first"
+	HooksVarBodyNext     = "body_next"
+	HooksVarClassChanged = "class_changed"
+	HooksVarClassKept    = "class_kept"
+	HooksVarClassNow     = "class_now"
+	HooksVarClassPass    = "class_pass"
+	HooksVarClassTurn    = "class_turn"
+	HooksVarCounts       = "counts"
+	HooksVarDataIds      = "data_ids"
+	HooksVarLibraryAny   = "library_any"
+	HooksVarLostFirst    = "lost_first"
+	HooksVarReaderSleeps = "reader_sleeps"
+	HooksVarSlots        = "slots"
+	HooksVarSysWanted    = "sys_wanted"
+	HooksVarWakeBytes    = "wake_bytes"
 )
 
 // LoadHooks returns the embedded CollectionSpec for Hooks.
@@ -139,7 +137,6 @@ type HooksMapSpecs struct {
 	Procs       *ebpf.MapSpec `ebpf:"procs"`
 	RuleStats   *ebpf.MapSpec `ebpf:"rule_stats"`
 	Rules       *ebpf.MapSpec `ebpf:"rules"`
-	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	Socks       *ebpf.MapSpec `ebpf:"socks"`
 }
 
@@ -147,45 +144,44 @@ type HooksMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HooksVariableSpecs struct {
-	AbiBpfMap     *ebpf.VariableSpec `ebpf:"abi_bpf_map"`
-	AbiBpfProg    *ebpf.VariableSpec `ebpf:"abi_bpf_prog"`
-	AbiCred       *ebpf.VariableSpec `ebpf:"abi_cred"`
-	AbiFile       *ebpf.VariableSpec `ebpf:"abi_file"`
-	AbiHook       *ebpf.VariableSpec `ebpf:"abi_hook"`
-	AbiHookCall   *ebpf.VariableSpec `ebpf:"abi_hook_call"`
-	AbiLimit      *ebpf.VariableSpec `ebpf:"abi_limit"`
-	AbiModule     *ebpf.VariableSpec `ebpf:"abi_module"`
-	AbiPerfEvent  *ebpf.VariableSpec `ebpf:"abi_perf_event"`
-	AbiRule       *ebpf.VariableSpec `ebpf:"abi_rule"`
-	AbiRuleFlag   *ebpf.VariableSpec `ebpf:"abi_rule_flag"`
-	AbiRuleStat   *ebpf.VariableSpec `ebpf:"abi_rule_stat"`
-	AbiSkb        *ebpf.VariableSpec `ebpf:"abi_skb"`
-	AbiSlotState  *ebpf.VariableSpec `ebpf:"abi_slot_state"`
-	AbiSock       *ebpf.VariableSpec `ebpf:"abi_sock"`
-	AbiSockaddr   *ebpf.VariableSpec `ebpf:"abi_sockaddr"`
-	AbiTaskClass  *ebpf.VariableSpec `ebpf:"abi_task_class"`
-	AbiUserNs     *ebpf.VariableSpec `ebpf:"abi_user_ns"`
-	AbiValFlag    *ebpf.VariableSpec `ebpf:"abi_val_flag"`
-	AbiValKind    *ebpf.VariableSpec `ebpf:"abi_val_kind"`
-	AbiValue      *ebpf.VariableSpec `ebpf:"abi_value"`
-	BodyFirst     *ebpf.VariableSpec `ebpf:"body_first"`
-	BodyNext      *ebpf.VariableSpec `ebpf:"body_next"`
-	CgrpHierarchy *ebpf.VariableSpec `ebpf:"cgrp_hierarchy"`
-	CgrpSubsys    *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
-	ClassChanged  *ebpf.VariableSpec `ebpf:"class_changed"`
-	ClassNow      *ebpf.VariableSpec `ebpf:"class_now"`
-	ClassPass     *ebpf.VariableSpec `ebpf:"class_pass"`
-	ClassTurn     *ebpf.VariableSpec `ebpf:"class_turn"`
-	Counts        *ebpf.VariableSpec `ebpf:"counts"`
-	LibAny        *ebpf.VariableSpec `ebpf:"lib_any"`
-	LostFirst     *ebpf.VariableSpec `ebpf:"lost_first"`
-	ReaderSleeps  *ebpf.VariableSpec `ebpf:"reader_sleeps"`
-	Slots         *ebpf.VariableSpec `ebpf:"slots"`
-	SysWanted     *ebpf.VariableSpec `ebpf:"sys_wanted"`
-	WakeBytes     *ebpf.VariableSpec `ebpf:"wake_bytes"`
-	WantEnv       *ebpf.VariableSpec `ebpf:"want_env"`
-	WantFile      *ebpf.VariableSpec `ebpf:"want_file"`
-	WantNs        *ebpf.VariableSpec `ebpf:"want_ns"`
+	AbiBpfMap    *ebpf.VariableSpec `ebpf:"abi_bpf_map"`
+	AbiBpfProg   *ebpf.VariableSpec `ebpf:"abi_bpf_prog"`
+	AbiClassFlag *ebpf.VariableSpec `ebpf:"abi_class_flag"`
+	AbiCred      *ebpf.VariableSpec `ebpf:"abi_cred"`
+	AbiFile      *ebpf.VariableSpec `ebpf:"abi_file"`
+	AbiHook      *ebpf.VariableSpec `ebpf:"abi_hook"`
+	AbiHookCall  *ebpf.VariableSpec `ebpf:"abi_hook_call"`
+	AbiHookData  *ebpf.VariableSpec `ebpf:"abi_hook_data"`
+	AbiLimit     *ebpf.VariableSpec `ebpf:"abi_limit"`
+	AbiModule    *ebpf.VariableSpec `ebpf:"abi_module"`
+	AbiPerfEvent *ebpf.VariableSpec `ebpf:"abi_perf_event"`
+	AbiRule      *ebpf.VariableSpec `ebpf:"abi_rule"`
+	AbiRuleFlag  *ebpf.VariableSpec `ebpf:"abi_rule_flag"`
+	AbiRuleStat  *ebpf.VariableSpec `ebpf:"abi_rule_stat"`
+	AbiSkb       *ebpf.VariableSpec `ebpf:"abi_skb"`
+	AbiSlotState *ebpf.VariableSpec `ebpf:"abi_slot_state"`
+	AbiSock      *ebpf.VariableSpec `ebpf:"abi_sock"`
+	AbiSockaddr  *ebpf.VariableSpec `ebpf:"abi_sockaddr"`
+	AbiTaskClass *ebpf.VariableSpec `ebpf:"abi_task_class"`
+	AbiUserNs    *ebpf.VariableSpec `ebpf:"abi_user_ns"`
+	AbiValFlag   *ebpf.VariableSpec `ebpf:"abi_val_flag"`
+	AbiValKind   *ebpf.VariableSpec `ebpf:"abi_val_kind"`
+	AbiValue     *ebpf.VariableSpec `ebpf:"abi_value"`
+	BodyFirst    *ebpf.VariableSpec `ebpf:"body_first"`
+	BodyNext     *ebpf.VariableSpec `ebpf:"body_next"`
+	ClassChanged *ebpf.VariableSpec `ebpf:"class_changed"`
+	ClassKept    *ebpf.VariableSpec `ebpf:"class_kept"`
+	ClassNow     *ebpf.VariableSpec `ebpf:"class_now"`
+	ClassPass    *ebpf.VariableSpec `ebpf:"class_pass"`
+	ClassTurn    *ebpf.VariableSpec `ebpf:"class_turn"`
+	Counts       *ebpf.VariableSpec `ebpf:"counts"`
+	DataIds      *ebpf.VariableSpec `ebpf:"data_ids"`
+	LibraryAny   *ebpf.VariableSpec `ebpf:"library_any"`
+	LostFirst    *ebpf.VariableSpec `ebpf:"lost_first"`
+	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
+	Slots        *ebpf.VariableSpec `ebpf:"slots"`
+	SysWanted    *ebpf.VariableSpec `ebpf:"sys_wanted"`
+	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
 // HooksObjects contains all objects after they have been loaded into the kernel.
@@ -218,7 +214,6 @@ type HooksMaps struct {
 	Procs       *ebpf.Map `ebpf:"procs"`
 	RuleStats   *ebpf.Map `ebpf:"rule_stats"`
 	Rules       *ebpf.Map `ebpf:"rules"`
-	Scratch     *ebpf.Map `ebpf:"scratch"`
 	Socks       *ebpf.Map `ebpf:"socks"`
 }
 
@@ -234,7 +229,6 @@ func (m *HooksMaps) Close() error {
 		m.Procs,
 		m.RuleStats,
 		m.Rules,
-		m.Scratch,
 		m.Socks,
 	)
 }
@@ -243,45 +237,44 @@ func (m *HooksMaps) Close() error {
 //
 // It can be passed to LoadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HooksVariables struct {
-	AbiBpfMap     *ebpf.Variable `ebpf:"abi_bpf_map"`
-	AbiBpfProg    *ebpf.Variable `ebpf:"abi_bpf_prog"`
-	AbiCred       *ebpf.Variable `ebpf:"abi_cred"`
-	AbiFile       *ebpf.Variable `ebpf:"abi_file"`
-	AbiHook       *ebpf.Variable `ebpf:"abi_hook"`
-	AbiHookCall   *ebpf.Variable `ebpf:"abi_hook_call"`
-	AbiLimit      *ebpf.Variable `ebpf:"abi_limit"`
-	AbiModule     *ebpf.Variable `ebpf:"abi_module"`
-	AbiPerfEvent  *ebpf.Variable `ebpf:"abi_perf_event"`
-	AbiRule       *ebpf.Variable `ebpf:"abi_rule"`
-	AbiRuleFlag   *ebpf.Variable `ebpf:"abi_rule_flag"`
-	AbiRuleStat   *ebpf.Variable `ebpf:"abi_rule_stat"`
-	AbiSkb        *ebpf.Variable `ebpf:"abi_skb"`
-	AbiSlotState  *ebpf.Variable `ebpf:"abi_slot_state"`
-	AbiSock       *ebpf.Variable `ebpf:"abi_sock"`
-	AbiSockaddr   *ebpf.Variable `ebpf:"abi_sockaddr"`
-	AbiTaskClass  *ebpf.Variable `ebpf:"abi_task_class"`
-	AbiUserNs     *ebpf.Variable `ebpf:"abi_user_ns"`
-	AbiValFlag    *ebpf.Variable `ebpf:"abi_val_flag"`
-	AbiValKind    *ebpf.Variable `ebpf:"abi_val_kind"`
-	AbiValue      *ebpf.Variable `ebpf:"abi_value"`
-	BodyFirst     *ebpf.Variable `ebpf:"body_first"`
-	BodyNext      *ebpf.Variable `ebpf:"body_next"`
-	CgrpHierarchy *ebpf.Variable `ebpf:"cgrp_hierarchy"`
-	CgrpSubsys    *ebpf.Variable `ebpf:"cgrp_subsys"`
-	ClassChanged  *ebpf.Variable `ebpf:"class_changed"`
-	ClassNow      *ebpf.Variable `ebpf:"class_now"`
-	ClassPass     *ebpf.Variable `ebpf:"class_pass"`
-	ClassTurn     *ebpf.Variable `ebpf:"class_turn"`
-	Counts        *ebpf.Variable `ebpf:"counts"`
-	LibAny        *ebpf.Variable `ebpf:"lib_any"`
-	LostFirst     *ebpf.Variable `ebpf:"lost_first"`
-	ReaderSleeps  *ebpf.Variable `ebpf:"reader_sleeps"`
-	Slots         *ebpf.Variable `ebpf:"slots"`
-	SysWanted     *ebpf.Variable `ebpf:"sys_wanted"`
-	WakeBytes     *ebpf.Variable `ebpf:"wake_bytes"`
-	WantEnv       *ebpf.Variable `ebpf:"want_env"`
-	WantFile      *ebpf.Variable `ebpf:"want_file"`
-	WantNs        *ebpf.Variable `ebpf:"want_ns"`
+	AbiBpfMap    *ebpf.Variable `ebpf:"abi_bpf_map"`
+	AbiBpfProg   *ebpf.Variable `ebpf:"abi_bpf_prog"`
+	AbiClassFlag *ebpf.Variable `ebpf:"abi_class_flag"`
+	AbiCred      *ebpf.Variable `ebpf:"abi_cred"`
+	AbiFile      *ebpf.Variable `ebpf:"abi_file"`
+	AbiHook      *ebpf.Variable `ebpf:"abi_hook"`
+	AbiHookCall  *ebpf.Variable `ebpf:"abi_hook_call"`
+	AbiHookData  *ebpf.Variable `ebpf:"abi_hook_data"`
+	AbiLimit     *ebpf.Variable `ebpf:"abi_limit"`
+	AbiModule    *ebpf.Variable `ebpf:"abi_module"`
+	AbiPerfEvent *ebpf.Variable `ebpf:"abi_perf_event"`
+	AbiRule      *ebpf.Variable `ebpf:"abi_rule"`
+	AbiRuleFlag  *ebpf.Variable `ebpf:"abi_rule_flag"`
+	AbiRuleStat  *ebpf.Variable `ebpf:"abi_rule_stat"`
+	AbiSkb       *ebpf.Variable `ebpf:"abi_skb"`
+	AbiSlotState *ebpf.Variable `ebpf:"abi_slot_state"`
+	AbiSock      *ebpf.Variable `ebpf:"abi_sock"`
+	AbiSockaddr  *ebpf.Variable `ebpf:"abi_sockaddr"`
+	AbiTaskClass *ebpf.Variable `ebpf:"abi_task_class"`
+	AbiUserNs    *ebpf.Variable `ebpf:"abi_user_ns"`
+	AbiValFlag   *ebpf.Variable `ebpf:"abi_val_flag"`
+	AbiValKind   *ebpf.Variable `ebpf:"abi_val_kind"`
+	AbiValue     *ebpf.Variable `ebpf:"abi_value"`
+	BodyFirst    *ebpf.Variable `ebpf:"body_first"`
+	BodyNext     *ebpf.Variable `ebpf:"body_next"`
+	ClassChanged *ebpf.Variable `ebpf:"class_changed"`
+	ClassKept    *ebpf.Variable `ebpf:"class_kept"`
+	ClassNow     *ebpf.Variable `ebpf:"class_now"`
+	ClassPass    *ebpf.Variable `ebpf:"class_pass"`
+	ClassTurn    *ebpf.Variable `ebpf:"class_turn"`
+	Counts       *ebpf.Variable `ebpf:"counts"`
+	DataIds      *ebpf.Variable `ebpf:"data_ids"`
+	LibraryAny   *ebpf.Variable `ebpf:"library_any"`
+	LostFirst    *ebpf.Variable `ebpf:"lost_first"`
+	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
+	Slots        *ebpf.Variable `ebpf:"slots"`
+	SysWanted    *ebpf.Variable `ebpf:"sys_wanted"`
+	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
 // HooksPrograms contains all programs after they have been loaded into the kernel.

@@ -30,6 +30,9 @@ enum val_kind {
 enum val_flag {
 	VAL_F_ERROR = 1, /* could not be read; VAL_INT: at this step of the way to it */
 	VAL_F_CUT = 2,	 /* there was more */
+	VAL_F_AHEAD =
+		4, /* VAL_BYTES: behind the number of bytes that there are comes not what was read but a u64, the id of
+			  * the records of kind REC_HOOK_DATA that have it */
 };
 
 /*        0        2      3       4          8
@@ -43,6 +46,8 @@ struct rec_value {
 	__u32 len;
 };
 
+#define HOOK_DATA_SIZE 4048 /* 4096 with its ring header and its own */
+
 /* A call that some policy wants to hear of. `values` entries follow; then `words` u64: the mask of the rules that post. */
 struct rec_hook {
 	struct rec_head h; /* h.pid, h.ktime: the process of the current task, ktime 0 if unknown */
@@ -51,6 +56,15 @@ struct rec_hook {
 	__u16 values;
 	__u16 words;
 	__u32 which; /* of the functions that the program is attached to (kprobe.multi) */
+};
+
+/* A piece of a value that is too long for its record; comes before it. */
+struct rec_hook_data {
+	struct rec_head h; /* as of its record */
+	__u64 id;	   /* of the value, see VAL_F_AHEAD */
+	__u32 index;	   /* of this piece: it starts at index * HOOK_DATA_SIZE */
+	__u32 len;	   /* bytes used of data */
+	__u8 data[HOOK_DATA_SIZE];
 };
 
 struct val_file {
@@ -150,6 +164,10 @@ enum hook_limit {
 	RULE_ROWS = 8192,  /* rules of all programs */
 	SET_WORDS = 4,	   /* of 63 sets of processes */
 	BUF_LEVELS = 4,	   /* buffers for each CPU: task, task that preempted it, soft and hard interrupt */
+	NEEDLE_ROWS = 256, /* strings that are searched for */
+	NEEDLE_MAX = 256,  /* bytes of one */
+	SYS_NUMBERS = 512, /* of system calls */
+	SYS_BODIES = 256,  /* programs for system calls, each way */
 };
 
 enum rule_flag {
@@ -168,6 +186,7 @@ struct rule {
 	__u32 policy;	/* id */
 	__s16 track;	/* index of the value whose socket is tracked, -1 none */
 	__s16 untrack;
+	__u64 values; /* bit n: value n counts for the rate limit; 0: all do */
 };
 
 /* Per-CPU row of rule_stats. */
@@ -202,7 +221,13 @@ struct task_class {
 	__u64 ancestor[SET_WORDS]; /* ... any ancestor */
 	__u64 caps[3];		   /* effective, permitted, inheritable at exec */
 	__u32 ns[NS_COUNT];	   /* at exec; 0 unknown */
-	__u32 flags;
+	__u32 flags;		   /* enum class_flag */
+	__u32 exec;		   /* which exec it was: several generations of the programs may see the same one */
+};
+
+enum class_flag {
+	CLASS_FORKED = 1,   /* no exec since the fork */
+	CLASS_BASELINE = 2, /* caps and ns are known */
 };
 
 /* Where values and a record are put together, taken by a program for the time of one call. Values are appended to the
@@ -211,7 +236,7 @@ struct task_class {
 #define BUF_VALUES 24576
 #define BUF_PATH   4352
 #define BUF_SLACK  4160 /* bound: comparisons may look this far behind the beginning of a value */
-#define BUF_SOCKS  16
+#define BUF_SOCKS  64
 
 struct hook_buf {
 	__u32 busy;
@@ -219,9 +244,11 @@ struct hook_buf {
 	__u64 sets[SET_WORDS];	/* what classify found */
 	__u64 socks[BUF_SOCKS]; /* address of the sock in value n */
 	struct val_file file;	/* of the path that was walked */
-	__u32 cut;		/* ... its walk stopped early */
+	__u32 cut;		/* ... it is not all of it */
 	__u32 pad;
-	char path[BUF_PATH];	/* bound: also what comparisons from the end may see before a short value */
+	__u64 at;   /* where a loop has come to, and how much is left. bound: what is kept here the verifier ... */
+	__u64 left; /* ... does not follow from turn to turn */
+	char path[BUF_PATH]; /* bound: also what comparisons from the end may see before a short value */
 	char after[64];
 	struct rec_hook r;
 	char v[BUF_VALUES];

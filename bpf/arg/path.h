@@ -1,209 +1,268 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Files and paths. A path is walked from its leaf to the task's root and written backwards into the buffer's room for
- * paths, so that it can be compared from both ends where it lies; only a call that somebody wants to hear of copies it.
+/* Files and paths.
  *
- * race: no lock is held; see lib/path.h. */
+ * A path is walked from its leaf to the task's root and written backwards into the buffer's room for paths, so that it can
+ * be compared where it lies, from both ends: the last byte is always at the same place. Only a call that somebody wants to
+ * hear of copies it into the record. What comes out is what the kernel's d_path() says, but for objects that are no files
+ * (pipes, sockets, ...): they have no path.
+ *
+ * race: no lock is held. A rename during the walk may give a mixture of both names; d_path has the same freedom only until
+ * its sequence check. The loop is bounded whatever it meets. */
 #ifndef ARG_PATH_H
 #define ARG_PATH_H
 
-#include "../stage/buf.h"
+#include "../lib/buf.h"
+#include "../lib/task.h"
 
-#define WALK_STEPS 2048
+#define PATH_MAX  4096
+#define NAME_ROOM 256  /* of one component: its slash and NAME_MAX */
+#define WALK_MAX  2176 /* components of a path of PATH_MAX bytes, and mounts */
 
-struct back_walk {
-	__u64 dentry, vfsmnt, mnt_root, root_dentry, root_vfsmnt;
-	struct hook_buf *b;
-	__u32 at;   /* where the path begins, in b->path */
-	__u32 done; /* the root was reached */
+struct up_walk {
+	__u64 dentry, vfsmnt;		/* where we are; vfsmnt 0: there is only a dentry */
+	__u64 mnt_root;			/* root dentry of vfsmnt */
+	__u64 root_dentry, root_vfsmnt; /* where to stop */
+	struct hook_buf *b;		/* b->at: where the path begins, in b->path */
+	__u32 done;			/* the root was reached */
 };
 
-static long back_step(__u32 i, struct back_walk *w)
-{
-	/* kernel: d_hash, d_parent and d_name are neighbours in struct dentry, 5.17 to 6.18: one read for all */
+/* What is read of a dentry. */
+struct up_dentry {
+	__u64 parent;
 	struct {
-		__u64 next, pprev, parent;
 		__u32 hash, len;
 		__u64 name;
-	} d;
-	__u32 at = w->at, len;
+	} name;
+};
+
+static __always_inline long read_dentry(struct up_dentry *d, __u64 addr)
+{
+	if (bpf_rdonly_cast) {
+		d->parent = peek(struct dentry, addr, d_parent);
+		d->name.len = peek(struct dentry, addr, d_name.len);
+		d->name.name = peek(struct dentry, addr, d_name.name);
+		return !d->parent;
+	}
+	/* kernel: d_parent and d_name are neighbours in struct dentry, 5.17 to 6.18: one read for both */
+	return bpf_probe_read_kernel(d, sizeof(*d), (void *)(addr + bpf_core_field_offset(struct dentry, d_parent)));
+}
+
+/* struct path as numbers. */
+struct two {
+	__u64 vfsmnt, dentry;
+};
+
+static __always_inline void read_path(struct two *p, __u64 addr)
+{
+	p->vfsmnt = peek(struct path, addr, mnt);
+	p->dentry = peek(struct path, addr, dentry);
+}
+
+/* Goes on where the mount is mounted. Returns false at the end. */
+static __always_inline bool up_mount(struct up_walk *w)
+{
+	__u64 m = w->vfsmnt - bpf_core_field_offset(struct mount, mnt), parent;
+
+	if (!w->vfsmnt)
+		return false;
+	parent = peek(struct mount, m, mnt_parent);
+	if (parent == m || !parent)
+		return false; /* not below the task's root: as far up as there is */
+	w->dentry = peek(struct mount, m, mnt_mountpoint);
+	w->vfsmnt = parent + bpf_core_field_offset(struct mount, mnt);
+	w->mnt_root = peek(struct vfsmount, w->vfsmnt, mnt_root);
+	return true;
+}
+
+/* Writes "/name" before what is there. */
+static __always_inline bool up_name(struct up_walk *w, struct up_dentry *d)
+{
+	__u64 pos = w->b->at, len = d->name.len & 0xff; /* bound: NAME_MAX */
+
+	if (bounded(pos) < NAME_ROOM + 1 || pos > BUF_PATH)
+		return false;
+	pos -= len;
+	if (bpf_probe_read_kernel(w->b->path + pos, len, (void *)d->name.name))
+		return false;
+	w->b->path[pos - 1] = '/';
+	w->b->at = pos - 1;
+	return true;
+}
+
+static long up_step(__u32 i, struct up_walk *w)
+{
+	struct up_dentry d;
 
 	if (w->dentry == w->root_dentry && w->vfsmnt == w->root_vfsmnt) {
 		w->done = 1;
 		return 1;
 	}
 	if (w->dentry == w->mnt_root) {
-		struct mount *m = (void *)(w->vfsmnt - bpf_core_field_offset(struct mount, mnt));
-		struct {
-			__u64 parent, mountpoint;
-		} up;
-
-		if (!w->vfsmnt) { /* there is only a dentry: this is as far as it leads */
-			w->done = 1;
-			return 1;
-		}
-		if (bpf_probe_read_kernel(&up, sizeof(up), (void *)m + bpf_core_field_offset(struct mount, mnt_parent)))
-			return 1;
-		if (up.parent == (__u64)m) {
-			w->done = 1;
-			return 1;
-		}
-		w->dentry = up.mountpoint;
-		w->vfsmnt = up.parent + bpf_core_field_offset(struct mount, mnt);
-		bpf_probe_read_kernel(&w->mnt_root, sizeof(w->mnt_root),
-				      (void *)w->vfsmnt + bpf_core_field_offset(struct vfsmount, mnt_root));
-		return 0;
-	}
-	if (bpf_probe_read_kernel(&d, sizeof(d), (void *)w->dentry + bpf_core_field_offset(struct dentry, d_hash)))
-		return 1;
-	if (d.parent == w->dentry && (d.len == 0 || !w->vfsmnt)) { /* a pipe or a socket; the root of what has no mount */
+		if (up_mount(w))
+			return 0;
 		w->done = 1;
 		return 1;
 	}
-	if (i == 0 && !d.pprev && d.parent != w->dentry) { /* kernel: d_unlinked() */
-		at -= 10;
-		if (bounded(at) > BUF_PATH) /* bound: the write below */
-			return 1;
-		__builtin_memcpy(w->b->path + at, " (deleted)", 10);
-	}
-	len = d.len & 0xff; /* bound: NAME_MAX */
-	at -= len + 1;
-	if (bounded(at) > BUF_PATH) /* under its beginning */
+	if (read_dentry(&d, w->dentry))
 		return 1;
-	w->b->path[at] = '/';
-	if (bpf_probe_read_kernel(w->b->path + at + 1, len, (void *)d.name))
-		return 1;
-	w->at = at;
-	if (d.parent == w->dentry) { /* a file without a directory: memfd */
+	if (d.parent == w->dentry) { /* the root of a file system, of which we do not know where it is mounted */
 		w->done = 1;
 		return 1;
 	}
+	if (!up_name(w, &d))
+		return 1;
 	w->dentry = d.parent;
 	return 0;
 }
 
-/* Walks to a path and returns its length. vfsmnt 0: only to the root of its file system. */
-__noinline __s64 path_back(__u32 buf, __u64 vfsmnt, __u64 dentry)
+/* The leaf may have no directory or be in none any more. Returns false if the path ends there. */
+static __always_inline bool up_leaf(struct up_walk *w, __u64 inode)
 {
-	struct back_walk w = { .dentry = dentry, .vfsmnt = vfsmnt, .at = BUF_PATH, .b = buf_get(buf) };
-	struct task_struct *t = bpf_get_current_task_btf();
-	struct {
-		__u64 vfsmnt, dentry;
-	} root = {};
+	struct up_dentry d;
+	bool alone;
 
-	if (!w.b || !dentry)
-		return -1;
-	if (vfsmnt) {
-		__u64 fs = (__u64)t->fs;
-
-		bpf_probe_read_kernel(&root, sizeof(root), (void *)fs + bpf_core_field_offset(struct fs_struct, root));
-		w.root_dentry = root.dentry;
-		w.root_vfsmnt = root.vfsmnt;
-		bpf_probe_read_kernel(&w.mnt_root, sizeof(w.mnt_root),
-				      (void *)vfsmnt + bpf_core_field_offset(struct vfsmount, mnt_root));
+	if (w->dentry == w->mnt_root || read_dentry(&d, w->dentry))
+		return true; /* the walk says what is wrong */
+	alone = d.parent == w->dentry;
+	if (!alone && peek(struct dentry, w->dentry, d_hash.pprev))
+		return true; /* kernel: d_unlinked() */
+	if (alone && !w->vfsmnt)
+		return true; /* the root of some file system */
+	/* Pipes, sockets and the like are in no directory. Files of shared memory (memfd) neither, but their name is shown:
+	 * kernel: simple_dname(). They are those without a link. */
+	if (alone && ((peek(struct inode, inode, i_mode) & S_IFMT) != S_IFREG || peek(struct inode, inode, i_nlink))) {
+		w->done = 1;
+		return false;
 	}
-	bpf_loop(WALK_STEPS, back_step, &w, 0);
-	w.b->cut = !w.done;
-	if (w.done && w.at == BUF_PATH) { /* the root itself; or what has no path, which has no name either */
-		struct {
-			__u32 hash, len;
-		} name = {};
-
-		bpf_probe_read_kernel(&name, sizeof(name), (void *)w.dentry + bpf_core_field_offset(struct dentry, d_name));
-		if (name.len == 0)
-			return 0;
-		w.at = BUF_PATH - 1;
-		w.b->path[BUF_PATH - 1] = '/';
-	}
-	return BUF_PATH - w.at;
+	__builtin_memcpy(w->b->path + BUF_PATH - 10, " (deleted)", 10);
+	w->b->at = BUF_PATH - 10;
+	if (!alone)
+		return true;
+	w->done = up_name(w, &d);
+	return false;
 }
 
+/* Walks from a dentry, as seen from a task's root. Returns the length of the path; 0: it has none; -1: unreadable. */
+__noinline __s64 path_up(__u32 buf, __u64 fs, __u64 vfsmnt, __u64 dentry)
+{
+	struct up_walk w = { .dentry = dentry, .vfsmnt = vfsmnt };
+	struct two root = {};
+	__u64 inode, at;
+
+	w.b = buf_row(buf);
+	if (!w.b || !dentry)
+		return -1;
+	inode = peek(struct dentry, dentry, d_inode);
+	w.b->file.mode = inode ? peek(struct inode, inode, i_mode) : 0;
+	w.b->file.flags = 0;
+	w.b->at = BUF_PATH;
+	if (fs)
+		read_path(&root, fs + bpf_core_field_offset(struct fs_struct, root));
+	w.root_vfsmnt = vfsmnt ? root.vfsmnt : 0; /* without a mount the dentry alone says where the root is */
+	w.root_dentry = root.dentry;
+	if (vfsmnt)
+		w.mnt_root = peek(struct vfsmount, vfsmnt, mnt_root);
+	if (up_leaf(&w, inode)) {
+		bpf_loop(WALK_MAX, up_step, &w, 0);
+		if (w.b->at == BUF_PATH && w.done) {
+			w.b->path[BUF_PATH - 1] = '/';
+			w.b->at = BUF_PATH - 1;
+		}
+	}
+	w.b->cut = !w.done;
+	at = w.b->at;
+	if (at < BUF_PATH - PATH_MAX) { /* longer than any path that the kernel resolves in one go */
+		at = BUF_PATH - PATH_MAX;
+		w.b->cut = 1;
+	}
+	return BUF_PATH - at;
+}
+
+static __always_inline __u64 my_fs(void)
+{
+	return peek(struct task_struct, bpf_get_current_task(), fs);
+}
+
+/* kernel: struct file *  */
 __noinline __s64 path_file(__u32 buf, __u64 addr)
 {
-	struct hook_buf *b = buf_get(buf);
-	struct file *f = (void *)addr;
-	struct {
-		__u64 vfsmnt, dentry;
-	} p = {};
+	struct hook_buf *b;
+	struct two p;
+	__s64 n;
 
-	if (!b || !addr || bpf_probe_read_kernel(&p, sizeof(p), (void *)f + bpf_core_field_offset(struct file, f_path)))
+	if (!addr)
 		return -1;
-	b->file.mode = BPF_CORE_READ(f, f_inode, i_mode);
-	b->file.flags = BPF_CORE_READ(f, f_flags);
-	return path_back(buf, p.vfsmnt, p.dentry);
+	read_path(&p, addr + bpf_core_field_offset(struct file, f_path));
+	n = path_up(buf, my_fs(), p.vfsmnt, p.dentry);
+	b = buf_row(buf);
+	if (b)
+		b->file.flags = peek(struct file, addr, f_flags);
+	return n;
 }
 
 __noinline __s64 path_path(__u32 buf, __u64 addr)
 {
-	struct hook_buf *b = buf_get(buf);
-	struct {
-		__u64 vfsmnt, dentry;
-	} p = {};
+	struct two p;
 
-	struct dentry *d;
-
-	if (!b || !addr || bpf_probe_read_kernel(&p, sizeof(p), (void *)addr))
+	if (!addr)
 		return -1;
-	d = (void *)p.dentry;
-	b->file.mode = BPF_CORE_READ(d, d_inode, i_mode);
-	b->file.flags = 0;
-	return path_back(buf, p.vfsmnt, p.dentry);
+	read_path(&p, addr);
+	return path_up(buf, my_fs(), p.vfsmnt, p.dentry);
 }
 
+/* Without a mount: the path from the root of the file system. */
 __noinline __s64 path_dentry(__u32 buf, __u64 addr)
 {
-	struct hook_buf *b = buf_get(buf);
-
-	if (!b || !addr)
-		return -1;
-	b->file.mode = BPF_CORE_READ((struct dentry *)addr, d_inode, i_mode);
-	b->file.flags = 0;
-	return path_back(buf, 0, addr);
+	return path_up(buf, my_fs(), 0, addr);
 }
 
 __noinline __s64 path_kiocb(__u32 buf, __u64 addr)
 {
-	return path_file(buf, addr ? (__u64)BPF_CORE_READ((struct kiocb *)addr, ki_filp) : 0);
+	return path_file(buf, addr ? peek(struct kiocb, addr, ki_filp) : 0);
 }
 
 __noinline __s64 path_binprm(__u32 buf, __u64 addr)
 {
-	return path_file(buf, addr ? (__u64)BPF_CORE_READ((struct linux_binprm *)addr, file) : 0);
+	return path_file(buf, addr ? peek(struct linux_binprm, addr, file) : 0);
 }
 
-/* The file behind a descriptor of the current task; 0: none. */
+/* Address of the file that a descriptor of the current task names; 0: none.
+ * race: another thread may close it meanwhile; what is read then is a file that was. */
 __noinline __u64 fd_file(__u64 fd)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
-	struct fdtable *tab = BPF_CORE_READ(t, files, fdt);
-	struct file **slots;
-	__u64 f = 0;
+	__u64 files = peek(struct task_struct, bpf_get_current_task(), files), table, array, file = 0;
 
-	if (!tab || fd >= BPF_CORE_READ(tab, max_fds))
+	fd = (__u32)fd;
+	if (!files)
 		return 0;
-	slots = BPF_CORE_READ(tab, fd);
-	bpf_probe_read_kernel(&f, sizeof(f), slots + fd);
-	return f;
+	table = peek(struct files_struct, files, fdt);
+	if (!table || fd >= peek(struct fdtable, table, max_fds))
+		return 0;
+	array = peek(struct fdtable, table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), (void *)(array + fd * 8));
+	return file;
 }
 
-__noinline __s64 path_fd(__u32 buf, __u64 fd) { return path_file(buf, fd_file((__u32)fd)); }
+__noinline __s64 path_fd(__u32 buf, __u64 fd)
+{
+	return path_file(buf, fd_file(fd));
+}
 
 /* Puts the path that was walked last into the record; len as the walk returned it. */
 __noinline __s64 arg_path(__u32 buf, __u32 index, __u64 len)
 {
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
 	struct val_file *to;
 	__u64 n = len;
 
-	if (!b || !(to = value_room(b, BUF_PATH + sizeof(*to))))
+	if (!b || !(to = val_room(b, sizeof(*to) + PATH_MAX)))
 		return -1;
-	if ((__s64)len < 0)
-		return value_error(b, index, VAL_FILE);
+	if (bounded(n) > PATH_MAX)
+		return val_error(b, index, VAL_FILE);
 	*to = b->file;
-	if (bounded(n) > BUF_PATH)
-		return -1;
-	if (n > 0 && bpf_probe_read_kernel(to + 1, n, b->path + BUF_PATH - n))
-		return value_error(b, index, VAL_FILE);
-	return value_done(b, index, VAL_FILE, b->cut ? VAL_F_CUT : 0, sizeof(*to) + n);
+	if (bpf_probe_read_kernel(to + 1, n, b->path + BUF_PATH - n))
+		return val_error(b, index, VAL_FILE);
+	return val_done(b, index, VAL_FILE, b->cut ? VAL_F_CUT : 0, sizeof(*to) + n);
 }
 
 #endif

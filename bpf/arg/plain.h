@@ -1,311 +1,328 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Numbers, strings and bytes. */
+/* Numbers, strings and bytes, in kernel or user memory. */
 #ifndef ARG_PLAIN_H
 #define ARG_PLAIN_H
 
-#include "../stage/buf.h"
+#include "../lib/buf.h"
+#include "../lib/ring.h"
+#include "../lib/task.h"
 
 #define STRING_MAX 4096
 #define BYTES_MAX  4095
+#define LONG_MAX   327360 /* the documented limit of maxData */
+#define WORDS_MAX  1024
 
 __noinline __s64 arg_int(__u32 buf, __u32 index, __u64 v)
 {
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
 	__u64 *to;
 
-	if (!b || !(to = value_room(b, 8)))
+	if (!b || !(to = val_room(b, sizeof(v))))
 		return -1;
 	*to = v;
-	return value_done(b, index, VAL_INT, 0, 8);
+	return val_done(b, index, VAL_INT, 0, sizeof(v));
 }
 
-/* The number could not be read: this step of the way to it failed. */
+/* A number that could not be read: the load that is the step-th on the way to it failed. */
 __noinline __s64 arg_int_error(__u32 buf, __u32 index, __u64 step)
 {
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
 	__u64 *to;
 
-	if (!b || !(to = value_room(b, 8)))
+	if (!b || !(to = val_room(b, sizeof(step))))
 		return -1;
 	*to = step;
-	return value_done(b, index, VAL_INT, VAL_F_ERROR, 8);
+	val_done(b, index, VAL_INT, VAL_F_ERROR, sizeof(step));
+	return -1;
 }
 
-static __always_inline __s64 put_string(__u32 buf, __u32 index, __u64 addr, __u32 max)
+__noinline __s64 arg_string(__u32 buf, __u32 index, __u64 addr)
 {
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
 	char *to;
 	long n;
 
-	if (!b || !(to = value_room(b, VALUE_MAX)))
+	/* One byte more than a string and its end, so that one that is too long shows. */
+	if (!b || !(to = val_room(b, STRING_MAX + 2)))
 		return -1;
-	n = read_any_str(to, max + 1, addr);
-	if (n <= 0 || n > STRING_MAX + 1)
-		return value_error(b, index, VAL_STRING);
-	return value_done(b, index, VAL_STRING, n == max + 1 ? VAL_F_CUT : 0, n - 1);
+	n = read_any_str(to, STRING_MAX + 2, addr);
+	if (n <= 0)
+		return val_error(b, index, VAL_STRING);
+	if (n == STRING_MAX + 2)
+		return val_done(b, index, VAL_STRING, VAL_F_CUT, STRING_MAX);
+	return val_done(b, index, VAL_STRING, 0, n - 1);
 }
 
-__noinline __s64 arg_string(__u32 buf, __u32 index, __u64 addr) { return put_string(buf, index, addr, STRING_MAX); }
-
-/* kernel: struct filename { const char *name; ... }  3.x.. */
+/* kernel: struct filename * */
 __noinline __s64 arg_filename(__u32 buf, __u32 index, __u64 addr)
 {
-	return put_string(buf, index, (__u64)BPF_CORE_READ((struct filename *)addr, name), STRING_MAX);
+	return arg_string(buf, index, addr ? peek(struct filename, addr, name) : 0);
 }
 
+/* kernel: struct net_device * */
 __noinline __s64 arg_netdev(__u32 buf, __u32 index, __u64 addr)
 {
-	return put_string(buf, index, addr ? addr + bpf_core_field_offset(struct net_device, name) : 0, 16);
+	return arg_string(buf, index, addr ? addr + bpf_core_field_offset(struct net_device, name) : 0);
 }
 
-/* A string in a tracepoint's record: the word says where it is and how long, its terminator included. */
+/* A string in a tracepoint's record: its offset is the low half of the word, its length with the terminator the high one. */
 __noinline __s64 arg_dataloc(__u32 buf, __u32 index, __u64 base, __u64 word)
 {
-	struct hook_buf *b = buf_get(buf);
-	__u64 n = word >> 16 & 0xfff;
+	struct hook_buf *b = buf_row(buf);
+	__u64 size = word >> 16 & 0xffff;
 	char *to;
+	long n;
 
-	if (!b || !(to = value_room(b, VALUE_MAX)))
+	if (!b || !(to = val_room(b, STRING_MAX + 2)))
 		return -1;
-	if (n == 0)
-		return value_done(b, index, VAL_STRING, 0, 0);
-	if (bpf_probe_read_kernel(to, n, (void *)(base + (word & 0xffff))))
-		return value_error(b, index, VAL_STRING);
-	n--;
-	if (bounded(n) > 0xfff)
-		return -1;
-	return value_done(b, index, VAL_STRING, 0, to[n] ? n + 1 : n);
+	if (bounded(size) > STRING_MAX + 2)
+		size = STRING_MAX + 2;
+	if (!size)
+		return val_done(b, index, VAL_STRING, 0, 0);
+	n = bpf_probe_read_kernel_str(to, size, (void *)(base + (word & 0xffff)));
+	if (n <= 0)
+		return val_error(b, index, VAL_STRING);
+	if (n == STRING_MAX + 2)
+		return val_done(b, index, VAL_STRING, VAL_F_CUT, STRING_MAX);
+	return val_done(b, index, VAL_STRING, 0, n - 1);
 }
 
-/* `size` bytes, of which the first BYTES_MAX are taken. The place is that of the bytes. */
+/* The place of the bytes behind their number. */
+static __always_inline __s64 behind_size(__s64 p)
+{
+	return p < 0 ? p : p + place(8, 0) - 8;
+}
+
+/* size bytes; negative (a return value that is an error): none. */
 __noinline __s64 arg_bytes(__u32 buf, __u32 index, __u64 addr, __u64 size)
 {
-	struct hook_buf *b = buf_get(buf);
-	__u64 n = size;
-	__s64 place;
-	__u64 *to;
+	struct hook_buf *b = buf_row(buf);
+	__u64 n, *to;
 
-	if (!b || !(to = value_room(b, VALUE_MAX + 8)))
+	if (!b || !(to = val_room(b, 8 + BYTES_MAX)))
 		return -1;
-	if ((__s64)size < 0) /* a return value that is an error */
-		n = size = 0;
-	if (n > BYTES_MAX)
+	if ((__s64)size < 0)
+		size = 0;
+	n = size;
+	if (bounded(n) > BYTES_MAX)
 		n = BYTES_MAX;
 	*to = size;
-	if (bounded(n) > 0 && n <= BYTES_MAX && read_any(to + 1, n, addr))
-		return value_error(b, index, VAL_BYTES);
-	place = value_done(b, index, VAL_BYTES, size > n ? VAL_F_CUT : 0, n + 8);
-	return place < 0 ? place : place + (8ll << 32) - 8;
+	if (n && read_any(to + 1, n, addr))
+		return val_error(b, index, VAL_BYTES);
+	return behind_size(val_done(b, index, VAL_BYTES, n < size ? VAL_F_CUT : 0, 8 + n));
+}
+
+__u64 data_ids = 0; /* ids of long values that were given out */
+
+struct long_bytes {
+	__u64 from, size, id, now, ktime;
+	__u32 pid, failed;
+};
+
+static long long_piece(__u32 i, struct long_bytes *l)
+{
+	__u64 off = (__u64)i * HOOK_DATA_SIZE, n = l->size - off;
+	struct rec_hook_data *d;
+
+	if (off >= l->size)
+		return 1;
+	d = ring_reserve(REC_HOOK_DATA, struct rec_hook_data, l->now);
+	if (!d)
+		return 0;
+	if (bounded(n) > HOOK_DATA_SIZE)
+		n = HOOK_DATA_SIZE;
+	d->h.kind = REC_HOOK_DATA;
+	d->h.flags = 0;
+	d->h.pid = l->pid;
+	d->h.time = l->now;
+	d->h.ktime = l->ktime;
+	d->id = l->id;
+	d->index = i;
+	d->len = n;
+	if (read_any(d->data, n, l->from + off)) {
+		l->failed = 1;
+		d->len = 0;
+	}
+	bpf_ringbuf_submit(d, BPF_RB_NO_WAKEUP);
+	return l->failed ? 1 : 0;
+}
+
+/* As arg_bytes, but what is too long for the record goes ahead of it in pieces. */
+__noinline __s64 arg_bytes_max(__u32 buf, __u32 index, __u64 addr, __u64 size)
+{
+	struct hook_buf *b = buf_row(buf);
+	struct long_bytes l = { .from = addr, .size = size };
+	__u64 *to;
+
+	if ((__s64)size <= BYTES_MAX)
+		return arg_bytes(buf, index, addr, size);
+	if (!b || !(to = val_room(b, 16)))
+		return -1;
+	if (l.size > LONG_MAX)
+		l.size = LONG_MAX;
+	l.id = __sync_fetch_and_add(&data_ids, 1);
+	l.now = bpf_ktime_get_boot_ns();
+	l.pid = bpf_get_current_pid_tgid() >> 32;
+	l.ktime = my_ktime();
+	bpf_loop(LONG_MAX / HOOK_DATA_SIZE + 1, long_piece, &l, 0);
+	if (l.failed)
+		return val_error(b, index, VAL_BYTES);
+	to[0] = size;
+	to[1] = l.id;
+	return behind_size(val_done(b, index, VAL_BYTES, VAL_F_AHEAD | (size > LONG_MAX ? VAL_F_CUT : 0), 16));
 }
 
 /* An array of unsigned long. */
 __noinline __s64 arg_words(__u32 buf, __u32 index, __u64 addr, __u64 bytes)
 {
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
 	__u64 n = bytes;
-	char *to;
+	void *to;
 
-	if (!b || !(to = value_room(b, VALUE_MAX)))
+	if (!b || !(to = val_room(b, WORDS_MAX)))
 		return -1;
-	if (bounded(n) == 0 || n > 1024 || bpf_probe_read_kernel(to, n, (void *)addr))
-		return value_error(b, index, VAL_WORDS);
-	return value_done(b, index, VAL_WORDS, 0, n);
+	if (bounded(n) > WORDS_MAX)
+		n = WORDS_MAX;
+	if (bpf_probe_read_kernel(to, n, (void *)addr))
+		return val_error(b, index, VAL_WORDS);
+	return val_done(b, index, VAL_WORDS, n < bytes ? VAL_F_CUT : 0, n);
 }
 
-/* Vectors of user memory, one after the other. */
-struct gather {
-	struct hook_buf *b;
-	__u64 vec;   /* address of the next struct iovec; 0: `one` is all there is */
-	__u64 skip;  /* bytes of the first one that are done with */
-	__u64 limit; /* bytes that are wanted */
-	__u64 at;    /* where the payload is in b->r */
-	__u64 have, total;
-	__u32 kernel, failed;
+/* Collects what vectors name, one after the other. */
+struct vectors {
+	struct hook_buf *b; /* b->at: bytes that were read; b->left: that may still be taken */
+	__u64 vec;	    /* address of the next vector; 0: there is only `one` */
+	__u64 skip;	    /* bytes at the beginning that are done with */
+	__u64 left;	    /* bytes that may still be taken */
+	__u64 to;	    /* where the bytes go: offset from b->r */
+	__u64 all;	    /* ... that there are */
+	__u64 failed;
 	struct {
 		__u64 base, len;
 	} one;
 };
 
-static long gather_step(__u32 i, struct gather *g)
-{
-	__u64 n, have = g->have, at = g->at;
+#define VECTORS_MAX 1024 /* kernel: UIO_MAXIOV */
 
-	if (g->vec) {
-		if (g->kernel ? bpf_probe_read_kernel(&g->one, sizeof(g->one), (void *)g->vec) :
-				bpf_probe_read_user(&g->one, sizeof(g->one), (void *)g->vec)) {
-			g->failed = 1;
+static long vector_step(__u32 i, struct vectors *v)
+{
+	__u64 base, n, have = v->b->at, to = v->to;
+
+	if (v->vec) {
+		if (read_any(&v->one, sizeof(v->one), v->vec)) {
+			v->failed = 1;
 			return 1;
 		}
-		g->vec += sizeof(g->one);
+		v->vec += sizeof(v->one);
 	}
-	if (g->skip) {
-		if (g->skip > g->one.len)
-			g->skip = g->one.len;
-		g->one.base += g->skip;
-		g->one.len -= g->skip;
-		g->skip = 0;
+	base = v->one.base;
+	n = v->one.len;
+	if (v->skip >= n && v->skip) {
+		v->skip -= n;
+		return 0;
 	}
-	n = g->one.len;
-	if (n > g->limit - g->total)
-		n = g->limit - g->total;
-	g->total += n;
-	if (bounded(have) < BYTES_MAX && n) {
-		if (n > BYTES_MAX - have)
+	base += v->skip;
+	n -= v->skip;
+	v->skip = 0;
+	if (n > v->b->left)
+		n = v->b->left;
+	v->b->left -= n;
+	v->all += n;
+	if (bounded(have) < BYTES_MAX) {
+		if (bounded(n) > BYTES_MAX - have)
 			n = BYTES_MAX - have;
-		if (bounded(n) > BYTES_MAX || bounded(at) > VALUES_END - VALUE_MAX)
+		to += have;
+		if (bounded(n) > BYTES_MAX || bounded(to) > VAL_END) /* bound: the read */
 			return 1;
-		if (read_any((char *)&g->b->r + at + have, n, g->one.base)) {
-			g->failed = 1;
+		if (n && read_any((void *)&v->b->r + to, n, base)) {
+			v->failed = 1;
 			return 1;
 		}
-		g->have = have + n;
+		v->b->at = have + n;
 	}
-	return g->total >= g->limit;
+	return !v->b->left;
 }
 
-static __always_inline __s64 gather_all(struct gather *g, __u32 index, __u32 count)
+static __always_inline __s64 vectors_put(struct vectors *v, __u32 index, __u32 count)
 {
-	__s64 place;
-	__u64 *to = value_room(g->b, VALUE_MAX + 8);
+	__u64 *to = val_room(v->b, 8 + BYTES_MAX), n;
 
 	if (!to)
 		return -1;
-	g->at = g->b->pos + 16;
-	bpf_loop(count, gather_step, g, 0);
-	if (g->failed && !g->have)
-		return value_error(g->b, index, VAL_BYTES);
-	*to = g->total;
-	place = value_done(g->b, index, VAL_BYTES, g->total > g->have ? VAL_F_CUT : 0, g->have + 8);
-	return place < 0 ? place : place + (8ll << 32) - 8;
+	v->to = v->b->pos + sizeof(struct rec_value) + 8;
+	v->b->at = 0; /* bytes that were read */
+	if (count && v->b->left)
+		bpf_loop(count < VECTORS_MAX ? count : VECTORS_MAX, vector_step, v, 0);
+	if (v->failed)
+		return val_error(v->b, index, VAL_BYTES);
+	*to = v->all;
+	n = v->b->at;
+	return behind_size(val_done(v->b, index, VAL_BYTES, n < v->all ? VAL_F_CUT : 0, 8 + n));
 }
 
-/* `count` vectors; limit: bytes at the most, 0 all. */
+/* count vectors, of which the first limit bytes; limit 0: all. A negative limit (a return value that is an error): none. */
 __noinline __s64 arg_iovec(__u32 buf, __u32 index, __u64 addr, __u64 count, __u64 limit)
 {
-	struct gather g = { .b = buf_get(buf), .vec = addr, .limit = limit, .kernel = (__s64)addr < 0 };
+	struct vectors v = { .vec = addr };
 
-	if (!g.b)
+	v.b = buf_row(buf);
+	if (!v.b)
 		return -1;
-	if ((__s64)limit < 0)
-		g.limit = 0;
-	else if (!limit)
-		g.limit = 1ull << 62;
-	return gather_all(&g, index, count > 1024 ? 1024 : count); /* kernel: UIO_MAXIOV */
+	v.b->left = (__s64)limit < 0 ? 0 : limit ? limit : ~0ull;
+	if (!addr)
+		return val_error(v.b, index, VAL_BYTES);
+	return vectors_put(&v, index, count > VECTORS_MAX ? VECTORS_MAX : count);
 }
 
+/* kernel: struct iov_iter *; what is left of it. Iterators over pages have no address: nothing is read of them. */
 __noinline __s64 arg_iov_iter(__u32 buf, __u32 index, __u64 addr)
 {
-	struct gather g = { .b = buf_get(buf), .kernel = 1 };
-	struct iov_iter *it = (void *)addr;
-	__u32 type, count = 0;
+	struct vectors v = {};
+	__u64 type, count = 0;
 
-	if (!g.b)
+	v.b = buf_row(buf);
+	if (!v.b)
 		return -1;
-	type = BPF_CORE_READ(it, iter_type);
-	g.limit = BPF_CORE_READ(it, count);
-	g.skip = BPF_CORE_READ(it, iov_offset);
-	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) && bpf_core_field_exists(it->ubuf) &&
+	if (!addr)
+		return val_error(v.b, index, VAL_BYTES);
+	type = peek(struct iov_iter, addr, iter_type);
+	v.b->left = peek(struct iov_iter, addr, count);
+	v.skip = peek(struct iov_iter, addr, iov_offset);
+	/* kernel: one buffer without a vector, 6.0.. */
+	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) &&
 	    type == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
-		g.one.base = (__u64)BPF_CORE_READ(it, ubuf);
-		g.one.len = g.skip + g.limit;
+		v.one.base = peek(struct iov_iter, addr, ubuf);
+		v.one.len = v.skip + v.b->left;
 		count = 1;
-	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
-		struct iov_iter___old *old = (void *)addr;
+	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC) ||
+		   type == bpf_core_enum_value(enum iter_type, ITER_KVEC)) {
+		struct iov_iter *it = (void *)addr;
 
-		if (bpf_core_field_exists(it->__iov))
-			g.vec = (__u64)BPF_CORE_READ(it, __iov);
+		if (bpf_core_field_exists(it->__iov)) /* kernel: 6.4.. */
+			v.vec = peek(struct iov_iter, addr, __iov);
 		else
-			g.vec = (__u64)BPF_CORE_READ(old, iov);
-		count = BPF_CORE_READ(it, nr_segs);
-		if (count > 1024)
-			count = 1024;
+			v.vec = peek(struct iov_iter___before_6_4, addr, iov);
+		if (!v.vec)
+			return val_error(v.b, index, VAL_BYTES);
+		count = peek(struct iov_iter, addr, nr_segs);
 	}
-	return gather_all(&g, index, count);
+	return vectors_put(&v, index, count > VECTORS_MAX ? VECTORS_MAX : count);
 }
 
-/* A stack of `got` bytes that the main function has read to the beginning of the room for paths. */
-__noinline __s64 stack_put(__u32 buf, __u32 kind, __u64 got)
+/* Appends a stack of so many bytes that the main function has put at the beginning of the room for paths. */
+__noinline __s64 stack_put(__u32 buf, __u32 kind, __s64 got)
 {
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
 	__u64 n = got;
-	char *to;
+	void *to;
 
-	if (!b || !(to = value_room(b, 1024)))
+	if (!b || !(to = val_room(b, WORDS_MAX)))
 		return -1;
-	if (bounded(n) == 0 || n > 1016 || bpf_probe_read_kernel(to, n, b->path))
-		return value_error(b, 0, kind);
-	return value_done(b, 0, kind, 0, n);
-}
-
-/* Strings that filters search for. */
-struct needle {
-	__u32 len;
-	char s[256];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32);
-	__type(value, struct needle);
-} needles SEC(".maps");
-
-struct search {
-	const char *in;
-	struct needle *what;
-	__u32 start, fold, found;
-};
-
-static __always_inline char folded(char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; }
-
-static long search_byte(__u32 i, struct search *s)
-{
-	char a, b;
-
-	if (i >= s->what->len) {
-		s->found = 1;
-		return 1;
-	}
-	__u32 at = s->start + i;
-
-	if (at >= VALUE_MAX || i > 255)
-		return 1;
-	a = s->in[at];
-	b = s->what->s[i];
-	if (s->fold)
-		a = folded(a);
-	return a != b;
-}
-
-static long search_from(__u32 i, struct search *s)
-{
-	if (i >= VALUE_MAX)
-		return 1;
-	s->start = i;
-	/* the first byte decides nearly always */
-	char c = s->fold ? folded(s->in[i]) : s->in[i];
-
-	if (c == s->what->s[0])
-		bpf_loop(257, search_byte, s, 0);
-	return s->found;
-}
-
-/* Whether a needle, which is not empty, is in the bytes at a place. With fold ASCII letters of either case are the same;
- * the needle is in lower case then. */
-__noinline __u64 str_find(__u32 buf, __u64 place, __u32 needle, __u32 fold)
-{
-	struct hook_buf *b = buf_get(buf);
-	struct search s = { .fold = fold };
-	__u64 off = place >> 32, len = place & 0xffffffff;
-
-	s.what = bpf_map_lookup_elem(&needles, &needle);
-	if (!b || !s.what || bounded(off) > __builtin_offsetof(struct hook_buf, slack))
-		return 0;
-	if (s.what->len > len || s.what->len == 0)
-		return s.what->len == 0;
-	s.in = (char *)b + off;
-	bpf_loop(len - s.what->len + 1, search_from, &s, 0);
-	return s.found;
+	if (bounded(n) > WORDS_MAX)
+		return val_error(b, 0, kind);
+	if (bpf_probe_read_kernel(to, n, b->path))
+		return val_error(b, 0, kind);
+	return val_done(b, 0, kind, 0, n);
 }
 
 #endif

@@ -200,7 +200,7 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 	if (want_ns)
 		fill_ns(r, u);
 	else
-		r->nspid = task_nspid(u->thread_pid, NULL);
+		r->nspid = pid_in_ns(u->thread_pid, NULL);
 	if (r->nspid == 1) {
 		r->h.flags |= REC_F_IN_TREE;
 		me->flags |= PROC_IN_TREE;

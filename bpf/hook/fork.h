@@ -26,7 +26,7 @@ int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 	}
 	struct pid *tp = child->thread_pid;
 	if (tp->level) {
-		nspid = task_nspid(tp, NULL);
+		nspid = pid_in_ns(tp, NULL);
 		if (nspid == 1)
 			fresh.flags |= PROC_IN_TREE;
 	}

@@ -1,39 +1,45 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* The library of policy hooks. User space generates the main function of each hook and takes from here what it calls; see
- * docs/decisions/0012-generated-programs.md. */
+ * docs/decisions/0012-generated-programs.md. Its functions are global: the kernel verifies each by itself, once, so they
+ * take numbers and look up what they work on. */
 #include "../lib/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
-#include "../lib/proc.h"
 #include "../abi/hook.h"
 #include "../stage/buf.h"
+#include "../stage/finish.h"
 #include "../arg/plain.h"
+#include "../arg/find.h"
 #include "../arg/path.h"
 #include "../arg/net.h"
 #include "../arg/object.h"
 #include "../arg/task.h"
-#include "../stage/finish.h"
+#include "class.h"
 #include "dispatch.h"
 
-char _license[] SEC("license") = "Dual BSD/GPL";
+char _license[] SEC("license")
+= "Dual BSD/GPL";
 
-/* Never loaded as it is: it names all functions, so that each is where user space looks for it. */
-volatile __u64 lib_any = 0;
+/* Never attached: it names all functions, because user space finds a function only in a program that calls it. */
+volatile __u64 library_any = 0;
 
 SEC("raw_tp/library")
 int library(void *ctx)
 {
-	__u64 v = lib_any, s = 0;
+	__u64 v = library_any, s = 0;
 	struct hook_call c = {};
 
 	s += buf_take() + buf_give(v);
-	s += arg_int(v, v, v) + arg_int_error(v, v, v) + arg_string(v, v, v) + arg_filename(v, v, v) + arg_netdev(v, v, v);
-	s += arg_dataloc(v, v, v, v) + arg_bytes(v, v, v, v) + arg_words(v, v, v, v) + arg_iovec(v, v, v, v, v);
-	s += arg_iov_iter(v, v, v) + str_find(v, v, v, v);
-	s += path_file(v, v) + path_path(v, v) + path_dentry(v, v) + path_kiocb(v, v) + path_binprm(v, v) + path_fd(v, v);
+	s += arg_int(v, v, v) + arg_int_error(v, v, v) + arg_string(v, v, v) + arg_filename(v, v, v) +
+	     arg_netdev(v, v, v);
+	s += arg_dataloc(v, v, v, v) + arg_bytes(v, v, v, v) + arg_bytes_max(v, v, v, v) + arg_words(v, v, v, v);
+	s += arg_iovec(v, v, v, v, v) + arg_iov_iter(v, v, v) + stack_put(v, v, v) + str_find(v, v, v, v);
+	s += path_file(v, v) + path_path(v, v) + path_dentry(v, v) + path_kiocb(v, v) + path_binprm(v, v) +
+	     path_fd(v, v);
 	s += fd_file(v) + arg_path(v, v, v);
-	s += arg_sock(v, v, v, v) + arg_socket(v, v, v, v) + arg_skb(v, v, v) + arg_sockaddr(v, v, v) + arg_sockaddr_un(v, v, v);
+	s += arg_sock(v, v, v, v) + arg_socket(v, v, v, v) + arg_skb(v, v, v) + arg_sockaddr(v, v, v);
+	s += arg_sockaddr_un(v, v, v);
 	s += arg_cred(v, v, v) + arg_user_ns(v, v, v) + arg_bpf_attr(v, v, v) + arg_bpf_map_attr(v, v, v);
 	s += arg_bpf_prog(v, v, v) + arg_bpf_map(v, v, v) + arg_perf_event(v, v, v) + arg_perf_attr(v, v, v);
 	s += arg_module(v, v, v) + arg_load_info(v, v, v);
@@ -41,13 +47,14 @@ int library(void *ctx)
 	s += task_host_userns() + task_cap_changed(v) + task_tracked() + task_ns_changed() + task_compat();
 	s += task_ns_uts() + task_ns_ipc() + task_ns_mnt() + task_ns_pid() + task_ns_pid_for_children() + task_ns_net();
 	s += task_ns_time() + task_ns_time_for_children() + task_ns_cgroup() + task_ns_user();
-	s += class_word(v) + stack_put(v, v, v) + hook_finish(&c);
+	s += class_word(v) + hook_finish(&c);
 	return s;
 }
 
 /* internal/abi is made from the object's BTF, which holds only types that a variable leads to. */
 struct rec_value *abi_value;
 struct rec_hook *abi_hook;
+struct rec_hook_data *abi_hook_data;
 struct val_file *abi_file;
 struct val_sock *abi_sock;
 struct val_skb *abi_skb;
@@ -67,3 +74,4 @@ enum val_kind abi_val_kind;
 enum val_flag abi_val_flag;
 enum rule_flag abi_rule_flag;
 enum hook_limit abi_limit;
+enum class_flag abi_class_flag;

@@ -45,7 +45,7 @@ int task_snapshot(struct bpf_iter__task *ctx)
 	if (!p) {
 		fresh.ktime = t->start_boottime;
 		fresh.parent_pid = BPF_CORE_READ(t, real_parent, tgid);
-		r->nspid = task_nspid(u->thread_pid, NULL);
+		r->nspid = pid_in_ns(u->thread_pid, NULL);
 		if (r->nspid == 1)
 			fresh.flags |= PROC_IN_TREE;
 		p = bpf_task_storage_get(&procs, t, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);

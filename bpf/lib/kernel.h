@@ -46,11 +46,12 @@ enum bpf_flag_used {
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct { int counter; } atomic_t;
-struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 typedef struct { u32 val; } kuid_t;
 typedef struct { u32 val; } kgid_t;
 typedef struct { u64 val; } kernel_cap_t; /* kernel: two words before 6.3; val is used only by what needs 6.10, elsewhere its 8 bytes */
 
+struct timespec64 { __s64 tv_sec; long tv_nsec; };
+struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 struct qstr { u32 hash; u32 len; const unsigned char *name; };
 struct inode {
 	unsigned short i_mode;
@@ -80,7 +81,7 @@ struct filename { const char *name; };
 struct fs_struct { struct path root; struct path pwd; };
 
 struct ns_common { unsigned int inum; };
-struct user_namespace { struct ns_common ns; int level; kuid_t owner; kgid_t group; };
+struct user_namespace { int level; kuid_t owner; kgid_t group; struct ns_common ns; };
 struct pid_namespace { struct ns_common ns; };
 struct uts_namespace { struct ns_common ns; };
 struct ipc_namespace { struct ns_common ns; };
@@ -150,7 +151,14 @@ struct task_struct {
 	kuid_t loginuid;
 	struct css_set *cgroups;
 	struct files_struct *files;
+	u64 self_exec_id;
 };
+struct thread_info___x86 { u32 status; };
+struct task_struct___x86 { struct thread_info___x86 thread_info; };
+struct thread_info___arm64 { unsigned long flags; };
+struct task_struct___arm64 { struct thread_info___arm64 thread_info; };
+struct pt_regs___x86 { unsigned long orig_ax; };
+struct pt_regs___arm64 { __s32 syscallno; };
 struct linux_binprm {
 	struct file *file;
 	struct cred *cred;
@@ -158,56 +166,64 @@ struct linux_binprm {
 	const char *interp;
 };
 
-/* sockets; kernel: the first members of sock_common lie in this order, 3.x to 6.18 */
-struct sock_common {
-	u64 skc_addrpair; /* destination, then source, both as they are sent */
-	u32 skc_hash;
-	u32 skc_portpair; /* destination as it is sent, then source in host order */
-	unsigned short skc_family;
-	volatile unsigned char skc_state;
-};
+/* sockets and packets */
 struct in6_addr { u8 b[16]; };
-struct sock_common___v6 { struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr; };
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	u16 skc_num;
+	unsigned short skc_family;
+	unsigned char skc_state;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
 struct sock {
 	struct sock_common __sk_common;
-	u16 sk_type, sk_protocol;
-	u32 sk_mark, sk_priority;
+	u16 sk_type;
+	u16 sk_protocol;
+	u32 sk_mark;
+	u32 sk_priority;
 };
 struct socket { struct sock *sk; };
-struct sec_path { int len, olen; };
+struct net_device { char name[16]; };
+struct skb_ext { u8 offset[3]; };
+struct sec_path { int len; int olen; };
+enum skb_ext_id { SKB_EXT_SEC_PATH = 1 };
 struct sk_buff {
 	unsigned int len;
-	u32 priority, mark, hash;
-	u16 protocol, transport_header, network_header;
+	u32 priority;
+	u32 mark;
+	u32 hash;
+	u16 network_header;
+	u8 active_extensions;
 	unsigned char *head;
+	struct skb_ext *extensions;
 };
-struct net_device { char name[16]; };
 
-enum bpf_prog_type { BPF_PROG_TYPE_UNSPEC };
-enum bpf_map_type { BPF_MAP_TYPE_UNSPEC };
-struct bpf_prog_aux { char name[16]; };
-struct bpf_prog { enum bpf_prog_type type; u32 len; struct bpf_prog_aux *aux; };
-struct bpf_map { enum bpf_map_type map_type; u32 key_size, value_size, max_entries; char name[16]; };
-struct perf_event_attr { u32 type; u64 config, config1, config2; };
-struct perf_event { struct perf_event_attr attr; };
-struct module { char name[56]; unsigned long taints; bool sig_ok; };
-struct load_info { const char *name; struct module *mod; bool sig_ok; };
-
+/* memory that a call names */
 struct iovec { void *iov_base; u64 iov_len; };
 struct iov_iter {
 	u8 iter_type;
-	u64 iov_offset, count, nr_segs;
-	const struct iovec *__iov; /* kernel: "iov" before 6.4 */
-	void *ubuf;		   /* kernel: from 6.0 */
+	u64 iov_offset;
+	u64 count;
+	u64 nr_segs;
+	const struct iovec *__iov;
+	void *ubuf;
 };
-struct iov_iter___old { const struct iovec *iov; };
-enum iter_type { ITER_IOVEC, ITER_UBUF };
+struct iov_iter___before_6_4 { const struct iovec *iov; };
+enum iter_type { ITER_IOVEC = 0, ITER_KVEC = 1, ITER_UBUF = 6 };
 
-#ifdef __TARGET_ARCH_x86
-struct thread_info { u32 status; };
-struct task_struct___x86 { struct thread_info thread_info; };
-#endif
-struct pt_regs;
+/* eBPF, performance events, modules */
+struct bpf_prog_aux { char name[16]; };
+enum bpf_prog_type { SOME_PROG_TYPE };
+enum bpf_map_type { SOME_MAP_TYPE };
+struct bpf_prog { enum bpf_prog_type type; u32 len; struct bpf_prog_aux *aux; };
+struct bpf_map { enum bpf_map_type map_type; u32 key_size; u32 value_size; u32 max_entries; char name[16]; };
+struct perf_event_attr { u32 type; };
+struct perf_event { struct perf_event_attr attr; };
+struct module { char name[56]; unsigned long taints; };
+struct load_info { const char *name; struct module *mod; bool sig_ok; };
 
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; u64 session_id; u64 seq_num; };
@@ -218,6 +234,8 @@ struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; };
 #define PF_KTHREAD 0x00200000        /* kernel: include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 0x00000004 /* kernel: include/linux/sched/signal.h */
 #define MNT_NOSUID 0x01              /* kernel: include/linux/mount.h */
+#define S_IFMT  0170000
+#define S_IFREG 0100000
 #define S_ISUID 04000
 #define S_ISGID 02000
 #define S_IXGRP 00010

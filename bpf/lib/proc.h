@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the kernel half remembers of each thread group, and how it fills the record of one. */
+/* How the record of a thread group is filled. */
 #ifndef LIB_PROC_H
 #define LIB_PROC_H
 
@@ -8,33 +8,9 @@
 #include <bpf/bpf_core_read.h>
 #include "../abi/record.h"
 #include "path.h"
+#include "peek.h"
 #include "ring.h"
-
-enum proc_flag {
-	PROC_FORKED = 1,    /* no exec since the fork */
-	PROC_IN_TREE = 2,   /* in the tree of its container's init */
-	PROC_SNAPSHOT = 4,  /* made by the snapshot */
-	PROC_EXECED = 8,    /* made or renewed by an exec that we saw */
-	PROC_PREPARED = 16, /* proc_prepare has seen the exec under way */
-	PROC_EXITED = 32,   /* its end has been told */
-	PROC_GREW = 64,	    /* proc_prepare found that the exec adds permitted capabilities */
-};
-
-/* Kept in the storage of the group leader: no size limit, freed with the task, nothing ever evicted. It is copied at each
- * fork, so every byte counts. */
-struct proc {
-	__u64 ktime;	    /* see event.Key */
-	__u64 parent_ktime; /* 0: not tracked */
-	__u32 parent_pid;
-	__u32 flags; /* enum proc_flag */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct proc);
-} procs SEC(".maps");
+#include "task.h"
 
 /* Set before load; the verifier cuts out what is off. */
 const volatile bool want_ns = false;   /* namespaces */
@@ -69,54 +45,9 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-/* bound: keeps the value in one register between a check and the use that the check is for. The compiler is free to check
- * a copy, and the verifier then knows nothing of the original. */
-#define bounded(x)                                                                                                     \
-	({                                                                                                             \
-		asm volatile("" : "+r"(x));                                                                            \
-		x;                                                                                                     \
-	})
-
 static __always_inline struct scratch *scratch_get(__u32 user)
 {
 	return bpf_map_lookup_elem(&scratch, &user);
-}
-
-/* kernel: void *bpf_rdonly_cast(const void *obj, u32 btf_id)  6.2.. */
-extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
-
-/* The same pointer, but one that the verifier does not trust. For each load of a pointer through a trusted one it
- * searches all of the kernel's types by name, several times, on each path that leads there (kernel:
- * btf_nested_type_is_trusted, 6.2 to 6.18); that was 80 % of the time that the agent needed to start. Only what is handed
- * to a helper that asks for a task must be loaded through the trusted one. Costs nothing: the call becomes a move. */
-#define plain(type, p)                                                                                                 \
-	({                                                                                                             \
-		type *_p = (p);                                                                                        \
-		if (bpf_rdonly_cast)                                                                                   \
-			_p = bpf_rdonly_cast(_p, bpf_core_type_id_kernel(type));                                       \
-		_p;                                                                                                    \
-	})
-
-/* Reads the thread group id in the task's own pid namespace, 0 if that is the initial one, and the namespace. */
-static __always_inline __u32 task_nspid(struct pid *pid, __u32 *inum)
-{
-	struct {
-		__u32 nr, pad;
-		__u64 ns;
-	} up = {};
-	__u32 level, inum_ = 0;
-
-	if (!pid)
-		return 0;
-	level = pid->level;
-	bpf_probe_read_kernel(&up, sizeof(up),
-			      (void *)pid + bpf_core_field_offset(struct pid, numbers) + level * 16ull);
-	if (inum) {
-		bpf_probe_read_kernel(&inum_, sizeof(inum_),
-				      (void *)up.ns + bpf_core_field_offset(struct pid_namespace, ns.inum));
-		*inum = inum_;
-	}
-	return level ? up.nr : 0;
 }
 
 static __always_inline void fill_ns(struct rec_exec *r, struct task_struct *t)
@@ -126,7 +57,7 @@ static __always_inline void fill_ns(struct rec_exec *r, struct task_struct *t)
 	if (!n) /* an exiting task; the room holds what another process left */
 		__builtin_memset(r->ns, 0, sizeof(r->ns));
 	r->ns[NS_PID] = 0;
-	r->nspid = task_nspid(t->thread_pid, &r->ns[NS_PID]);
+	r->nspid = pid_in_ns(t->thread_pid, &r->ns[NS_PID]);
 	r->ns[NS_USER] = t->cred->user_ns->ns.inum;
 	if (!n)
 		return;

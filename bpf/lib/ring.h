@@ -12,17 +12,21 @@ struct {
 	__uint(max_entries, 4 << 20); /* user space sets it */
 } events SEC(".maps");
 
-/* Global data rather than a map, in a section of its own, which all objects share at load: user space reads and resets it through its mapping, without a system call, and an
- * increment costs three instructions.
+/* Global data rather than a map: user space reads and resets it through its mapping, without a system call, and an
+ * increment costs three instructions. In a section of its own, which all objects share: user space puts the map of the
+ * base sensor in its place.
  * race: rows are shared by all CPUs, hence the atomic adds; processes do not live and die often enough to contend. */
-struct rec_count counts[REC_KINDS] SEC(".data.account") = {};
+struct rec_count counts[REC_KINDS] SEC(".data.account")
+= {};
 /* Boot clock of the first loss since user space wrote 0 here; with counts.lost_last it dates a loss in the export. */
-__u64 lost_first[REC_KINDS] SEC(".data.account") = {};
+__u64 lost_first[REC_KINDS] SEC(".data.account")
+= {};
 
 /* User space writes 1 before it goes to sleep until its timer; whoever finds the ring filling up wakes it once.
  * A wake-up costs more than the whole exec program, so there is none below that.
  * race: two CPUs may both see 1 and wake twice; harmless. */
-__u32 reader_sleeps SEC(".data.account") = 0;
+__u32 reader_sleeps SEC(".data.account")
+= 0;
 const volatile __u32 wake_bytes = 256 << 10;
 
 static __always_inline void ring_lost(__u32 kind, __u64 now)
@@ -46,8 +50,8 @@ static __always_inline void ring_lost(__u32 kind, __u64 now)
 		_rec;                                                                                                  \
 	})
 
-/* Sends a record that has been built elsewhere, and counts it. */
-static __always_inline void ring_send(__u32 kind, void *rec, __u64 size, __u64 now)
+/* Sends a record that has been built elsewhere, and counts it. Returns false if it is lost. */
+static __always_inline bool ring_send(__u32 kind, void *rec, __u64 size, __u64 now)
 {
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
@@ -58,7 +62,9 @@ static __always_inline void ring_send(__u32 kind, void *rec, __u64 size, __u64 n
 	__sync_fetch_and_add(&counts[kind].seen, 1);
 	if (bpf_ringbuf_output(&events, rec, size, flags)) {
 		ring_lost(kind, now);
+		return false;
 	}
+	return true;
 }
 
 #endif

@@ -1,93 +1,49 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Which sets of processes a process is in. Policies' predicates on binaries and pids are decided once: at exec, inherited
- * at fork, and for all that lives when a policy comes. A hook then tests a bit. */
+/* Decides which sets of processes a process is in, whenever it may change: at exec, at fork, and for all that lives when the
+ * sets change. A hook then tests a bit. */
 #ifndef STAGE_CLASS_H
 #define STAGE_CLASS_H
 
 #include "../arg/path.h"
+#include "../lib/class.h"
+#include "buf.h"
 
-enum class_flag {
-	CLASS_FORKED = 1, /* no exec since the fork */
-	CLASS_BASE = 2,	  /* caps and ns are those of an exec that was seen */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct task_class);
-} classes SEC(".maps");
-
-static __always_inline struct task_class *class_get(void)
-{
-	struct task_struct *t = bpf_get_current_task_btf();
-
-	return bpf_task_storage_get(&classes, t->group_leader, NULL, 0);
-}
-
-/* Word n % SET_WORDS of self, line, parent or ancestor. */
-__noinline __u64 class_word(__u32 n)
-{
-	struct task_class *c = class_get();
-
-	if (!c || n >= 4 * SET_WORDS)
-		return 0;
-	return c->self[n]; /* the four follow each other */
-}
-
-static __always_inline void class_baseline(struct task_class *c, struct task_struct *t)
-{
-	struct nsproxy *n = t->nsproxy;
-	const struct cred *cr = t->cred;
-
-	c->caps[0] = BPF_CORE_READ(cr, cap_effective.val);
-	c->caps[1] = BPF_CORE_READ(cr, cap_permitted.val);
-	c->caps[2] = BPF_CORE_READ(cr, cap_inheritable.val);
-	c->ns[NS_USER] = BPF_CORE_READ(cr, user_ns, ns.inum);
-	c->ns[NS_PID] = 0;
-	task_nspid(t->thread_pid, &c->ns[NS_PID]);
-	if (!n)
-		return;
-	c->ns[NS_UTS] = BPF_CORE_READ(n, uts_ns, ns.inum);
-	c->ns[NS_IPC] = BPF_CORE_READ(n, ipc_ns, ns.inum);
-	c->ns[NS_MNT] = BPF_CORE_READ(n, mnt_ns, ns.inum);
-	c->ns[NS_PID_CHILDREN] = BPF_CORE_READ(n, pid_ns_for_children, ns.inum);
-	c->ns[NS_NET] = BPF_CORE_READ(n, net_ns, ns.inum);
-	c->ns[NS_CGROUP] = BPF_CORE_READ(n, cgroup_ns, ns.inum);
-	if (bpf_core_field_exists(n->time_ns)) {
-		c->ns[NS_TIME] = BPF_CORE_READ(n, time_ns, ns.inum);
-		c->ns[NS_TIME_CHILDREN] = BPF_CORE_READ(n, time_ns_for_children, ns.inum);
-	}
-}
-
-/* A placeholder: user space generates it. Leaves in the buffer the sets of a process whose binary's path, of this length,
- * lies in the buffer's room for paths. */
+/* A placeholder, which user space generates. Leaves in b->sets the sets of a process whose binary's path of len bytes was
+ * walked last (len negative: none is known, only its numbers count). The numbers are those of the thread group. */
 __noinline int classify(__u32 buf, __u64 len, __u64 pid, __u64 nspid)
 {
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
 
 	if (!b)
 		return 0;
+	asm volatile("" : : "r"(len), "r"(pid), "r"(nspid)); /* or the compiler would not pass them */
 	for (int i = 0; i < SET_WORDS; i++)
-		b->sets[i] = len + pid + nspid; /* or the compiler would not pass them */
+		b->sets[i] = 0;
 	return 0;
 }
 
-/* Finds the sets of t by itself. */
-static __always_inline void class_self(struct task_class *c, struct task_struct *t, __u64 exe)
+/* Finds the sets of a process by itself. Bit 0 says that its binary is known, and so the rest can be relied on. */
+static __always_inline void class_self(struct task_class *c, __u32 pid, __u32 nspid, __u64 fs, __u64 file)
 {
 	__s64 row = buf_take();
 	struct hook_buf *b;
-	__s64 len;
+	__s64 len = -1;
 
+	for (int i = 0; i < SET_WORDS; i++)
+		c->self[i] = 0;
 	if (row < 0)
-		return; /* it stays unknown, and so does not match */
-	len = exe ? path_file(row, exe) : -1;
-	classify(row, len, t->tgid, task_nspid(t->thread_pid, NULL));
-	b = buf_get(row);
+		return; /* it is unknown, and no rule holds for it */
+	if (file) {
+		struct two p;
+
+		read_path(&p, file + bpf_core_field_offset(struct file, f_path));
+		len = path_up(row, fs, p.vfsmnt, p.dentry);
+	}
+	classify(row, len, pid, nspid);
+	b = buf_row(row);
 	if (b) {
 		for (int i = 0; i < SET_WORDS; i++)
-			c->self[i] = b->sets[i] | (len >= 0);
+			c->self[i] = (b->sets[i] & ~1ull) | (len > 0);
 	}
 	buf_give(row);
 }
@@ -98,104 +54,68 @@ static __always_inline void class_line(struct task_class *c)
 		c->line[i] = c->self[i] | c->ancestor[i];
 }
 
-/* When the sets change, user space attaches new programs beside the old ones and then says whose turn it is: so there is
- * no moment without classes, and no exec is taken for two. */
-const volatile __u32 class_turn = 0; /* of this copy of the programs */
-__u32 class_now = 0;
-
-/* kernel: void sched_process_fork(struct task_struct *parent, struct task_struct *child)  3.4.. */
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(class_fork, struct task_struct *parent, struct task_struct *child)
+/* A copy of a program has the same sets as the program, but for those of process numbers. */
+static __always_inline void class_pids(struct task_class *c, __u32 old, __u32 old_ns, __u32 pid, __u32 nspid)
 {
-	struct task_struct *rp = child->real_parent;
-	struct task_class fresh = {}, *p;
+	__s64 row = buf_take();
+	struct hook_buf *b;
 
-	if (class_turn != class_now || child->pid != child->tgid)
-		return 0;
-	p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
-	if (!p)
-		return 0;
-	fresh = *p;
-	for (int i = 0; i < SET_WORDS; i++) {
-		fresh.parent[i] = p->self[i];
-		fresh.ancestor[i] = p->line[i];
-		fresh.line[i] = p->line[i] | p->self[i];
+	if (row < 0)
+		return;
+	b = buf_row(row);
+	if (b) {
+		classify(row, -1, old, old_ns);
+		for (int i = 0; i < SET_WORDS; i++)
+			c->self[i] &= ~b->sets[i] | 1;
+		classify(row, -1, pid, nspid);
+		for (int i = 0; i < SET_WORDS; i++)
+			c->self[i] |= b->sets[i] & ~1ull;
 	}
-	fresh.flags |= CLASS_FORKED;
-	bpf_task_storage_get(&classes, child, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	return 0;
+	buf_give(row);
 }
 
-/* kernel: void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)  3.4.. */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binprm *bprm)
+/* parent: what is known of the new process's parent; of: of the process that made it, which is nearly always the same. */
+static __always_inline void class_forked(struct task_class *c, struct task_class *of, struct task_class *parent)
 {
-	struct task_class fresh = {}, *c;
-
-	if (class_turn != class_now)
-		return 0;
-	c = bpf_task_storage_get(&classes, t, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!c)
-		return 0;
-	if (!(c->flags & CLASS_FORKED)) {
-		for (int i = 0; i < SET_WORDS; i++) {
-			c->parent[i] = c->self[i];
-			c->ancestor[i] = c->line[i];
-		}
+	*c = *of;
+	for (int i = 0; i < SET_WORDS; i++) {
+		c->parent[i] = parent ? parent->self[i] : 0;
+		c->ancestor[i] = parent ? parent->line[i] : 0;
 	}
-	class_self(c, t, (__u64)BPF_CORE_READ(bprm, file));
+	c->flags |= CLASS_FORKED;
+}
+
+/* An exec without a fork: what the process was is its parent. */
+static __always_inline void class_replaced(struct task_class *c)
+{
+	for (int i = 0; i < SET_WORDS; i++) {
+		c->parent[i] = c->self[i];
+		c->ancestor[i] = c->line[i];
+	}
+}
+
+/* Sets whose relations to parents and ancestors are right already, and stay: the parent may be gone by now. User space
+ * writes it before class_all. */
+__u64 class_kept[SET_WORDS] = {};
+
+/* Takes over what is known of the parent, which may be nothing. Returns whether that made a difference. */
+static __always_inline bool class_inherit(struct task_class *c, struct task_class *p)
+{
+	__u64 changed = 0;
+
+	for (int i = 0; i < SET_WORDS; i++) {
+		__u64 keep = class_kept[i] & ~1ull;
+		__u64 parent = (p ? p->self[i] : 0) & ~keep, ancestor = (p ? p->line[i] : 0) & ~keep;
+		__u64 known = (c->parent[i] | parent) & 1;
+
+		parent |= c->parent[i] & keep;
+		ancestor |= (c->ancestor[i] & keep) | known;
+		changed |= (c->parent[i] ^ (parent | known)) | (c->ancestor[i] ^ ancestor);
+		c->parent[i] = parent | known;
+		c->ancestor[i] = ancestor;
+	}
 	class_line(c);
-	class_baseline(c, t);
-	c->flags = CLASS_BASE;
-	return 0;
-}
-
-/* 0: find the sets of every process by itself. 1: hand them on from each process to its children; user space runs it until
- * class_changed stays 0. One such run is nearly always enough, as parents come before their children. */
-__u32 class_pass = 0;
-__u32 class_changed = 0;
-
-SEC("iter/task")
-int class_all(struct bpf_iter__task *ctx)
-{
-	struct task_struct *t = ctx->task, *up;
-	struct task_class fresh = {}, *c, *p = NULL;
-
-	if (!t || t->pid != t->tgid)
-		return 0;
-	if (class_pass == 0) {
-		c = bpf_task_storage_get(&classes, t, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (!c)
-			return 0;
-		class_self(c, t, (__u64)BPF_CORE_READ(t, mm, exe_file));
-		if (!(c->flags & CLASS_BASE)) {
-			class_baseline(c, t);
-			c->flags |= CLASS_BASE;
-		}
-		class_line(c);
-		return 0;
-	}
-	c = bpf_task_storage_get(&classes, t, NULL, 0);
-	if (!c)
-		return 0;
-	up = t->real_parent;
-	if (!up)
-		return 0;
-	up = up->group_leader;
-	if (up && up != t)
-		p = bpf_task_storage_get(&classes, up, NULL, 0);
-	if (!p)
-		return 0;
-	for (int i = 0; i < SET_WORDS; i++) {
-		__u64 line = c->self[i] | p->line[i];
-
-		if (line != c->line[i] || c->ancestor[i] != p->line[i])
-			class_changed++;
-		c->parent[i] = p->self[i];
-		c->ancestor[i] = p->line[i];
-		c->line[i] = line;
-	}
-	return 0;
+	return changed;
 }
 
 #endif

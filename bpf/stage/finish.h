@@ -3,9 +3,10 @@
 #ifndef STAGE_FINISH_H
 #define STAGE_FINISH_H
 
-#include "buf.h"
-#include "class.h"
 #include "../arg/net.h"
+#include "../lib/buf.h"
+#include "../lib/class.h"
+#include "../lib/ring.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -25,299 +26,282 @@ struct {
 struct slot_state slots[HOOK_SLOTS] = {};
 
 struct limit_key {
-	__u64 args; /* hash of the beginnings of all values */
-	__u64 who;  /* thread or process; 0 all */
-	__u32 stat;
-	__u32 pad;
+	__u64 values; /* hash of the beginnings of the values */
+	__u32 who;    /* thread or process; 0: all */
+	__u32 stat;   /* row of the rule */
 };
 
-struct limit {
-	__u64 last; /* boot clock, when an event was let through */
-	__u64 suppressed;
-};
-
+/* When the last event was posted for a key, boot clock. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 32768);
 	__type(key, struct limit_key);
-	__type(value, struct limit);
+	__type(value, __u64);
 } limits SEC(".maps");
 
-#define LIMIT_BYTES 40 /* of each value that tell calls apart */
+#define LIMIT_WORDS 6 /* of each value that make a difference: 40 bytes, and 8 that come before a path */
 
-/* bound: position and hash are kept in the buffer, of which the verifier knows nothing. On the stack it would follow every
- * sum of lengths that there can be, which are 75,000 instructions. */
-struct hash_values {
+struct hashing {
 	struct hook_buf *b;
+	__u64 values; /* bit n: value n counts */
+	__u64 hash;
 };
-#define hash_pos(b)  ((b)->sets[0])
-#define hash_word(b) ((b)->sets[1])
 
-static long hash_value(__u32 i, struct hash_values *h)
+static __always_inline __u64 mix(__u64 h, __u64 w)
 {
-	struct hook_buf *b = h->b;
-	__u64 pos = hash_pos(b), len, hash;
-	struct rec_value *v;
-	__u64 *w;
+	h = (h ^ w) * 0x9e3779b97f4a7c15ull;
+	return h ^ h >> 32;
+}
 
-	if (i >= b->r.values || bounded(pos) > VALUES_END - 8 - LIMIT_BYTES)
+static long hash_value(__u32 i, struct hashing *h)
+{
+	__u64 pos = h->b->at, head, len, left, w;
+	__u64 *v;
+
+	if (i >= h->b->r.values || bounded(pos) > VAL_END)
 		return 1;
-	v = (void *)&b->r + pos;
-	w = (__u64 *)(v + 1);
-	len = v->len;
-	hash = (hash_word(b) ^ v->kind ^ len << 8) * 0x9e3779b97f4a7c15;
-	for (int k = 0; k < LIMIT_BYTES / 8; k++) {
-		__u64 x = w[k];
-
+	v = (void *)&h->b->r + pos;
+	head = v[0];
+	len = head >> 32;
+	h->b->at = pos + 8 + ((len + 7) & ~7ull);
+	if ((head >> 16 & 0xff) >= VAL_KERNEL_STACK || ((__u16)head < 64 && !(h->values >> (head & 63) & 1)))
+		return 0;
+	h->hash = mix(h->hash, head);
+	for (int k = 0; k < LIMIT_WORDS; k++) {
+		left = len - k * 8;
 		if (len <= k * 8)
 			break;
-		if (len < k * 8 + 8)
-			x &= (1ull << (len - k * 8) * 8) - 1;
-		hash = (hash ^ x) * 0x9e3779b97f4a7c15;
-		hash ^= hash >> 29;
+		w = v[k + 1];
+		if (left < 8)
+			w &= (1ull << left * 8) - 1;
+		h->hash = mix(h->hash, w);
 	}
-	hash_word(b) = hash;
-	hash_pos(b) = pos + 8 + ((len + 7) & ~7ull);
 	return 0;
 }
 
-/* The beginnings of all values, as one number. */
-__noinline __u64 values_hash(__u32 buf)
-{
-	struct hash_values h = { .b = buf_get(buf) };
-
-	if (!h.b)
-		return 0;
-	hash_pos(h.b) = sizeof(struct rec_hook);
-	hash_word(h.b) = 0;
-	bpf_loop(64, hash_value, &h, 0);
-	return hash_word(h.b);
-}
-
-/* Whether the rule's rate limit lets this call through. */
-__noinline __u64 limit_pass(__u32 buf, __u32 row)
+/* Whether the rate limit of the rule in this row lets this call through. The window begins with the last event that was. */
+__noinline __s64 limit_pass(__u32 buf, __u32 row)
 {
 	struct rule *r = bpf_map_lookup_elem(&rules, &row);
-	struct hook_buf *b = buf_get(buf);
+	struct hook_buf *b = buf_row(buf);
+	struct hashing h = { .b = b };
 	struct limit_key k = {};
-	struct limit fresh = {}, *l;
-	__u64 id = bpf_get_current_pid_tgid(), now;
+	__u64 now, *last;
 
-	if (!r || !b)
-		return 1;
+	if (!b || !r)
+		return 0;
+	now = b->r.h.time;
+	h.values = r->values ? r->values : ~0ull;
 	k.stat = r->stat;
 	if (!(r->flags & RULE_SCOPE_GLOBAL))
-		k.who = r->flags & RULE_SCOPE_PROCESS ? id >> 32 : (__u32)id;
-	k.args = values_hash(buf);
-	now = b->r.h.time;
-	l = bpf_map_lookup_elem(&limits, &k);
-	if (l) {
-		/* race: two CPUs may both let one through at the end of the interval; harmless */
-		if (now - l->last < r->limit_ms * 1000000ull) {
-			__sync_fetch_and_add(&l->suppressed, 1);
-			return 0;
-		}
-		l->last = now;
+		k.who = r->flags & RULE_SCOPE_PROCESS ? b->r.h.pid : b->r.tid;
+	b->at = sizeof(struct rec_hook);
+	bpf_loop(HOOK_RULES, hash_value, &h, 0);
+	k.values = h.hash;
+	last = bpf_map_lookup_elem(&limits, &k);
+	if (!last) {
+		bpf_map_update_elem(&limits, &k, &now, 0);
 		return 1;
 	}
-	fresh.last = now;
-	bpf_map_update_elem(&limits, &k, &fresh, 0);
+	/* race: two threads may both find the window over, and post twice; with the scope of a thread there is only one */
+	if (now - *last < r->limit_ms * 1000000ull)
+		return 0;
+	*last = now;
 	return 1;
 }
 
-/* Remembers, or forgets, that the current task owns a socket. */
-__noinline __u64 sock_track(__u32 buf, __u32 index, __u32 policy, __u32 forget)
+/* Remembers, or forgets, who owns a socket, as the rule in this row says. */
+__noinline __s64 sock_track(__u32 buf, __u32 row)
 {
-	struct hook_buf *b = buf_get(buf);
-	struct sock_key k = { .policy = policy };
-	struct sock_owner o = {};
+	struct rule *r = bpf_map_lookup_elem(&rules, &row);
+	struct hook_buf *b = buf_row(buf);
+	struct sock_key k = {};
+	struct sock_owner o;
+	__u64 i;
 
-	if (!b || index >= BUF_SOCKS)
+	if (!b || !r)
 		return 0;
-	k.sock = b->socks[index];
-	if (!k.sock)
-		return 0;
-	if (forget)
-		return bpf_map_delete_elem(&socks, &k);
+	k.policy = r->policy;
 	o.ktime = b->r.h.ktime;
 	o.pid = b->r.h.pid;
 	o.tid = b->r.tid;
-	return bpf_map_update_elem(&socks, &k, &o, 0);
-}
-
-/* What the process is now becomes what it is compared with. */
-__noinline __u64 class_rebase(void)
-{
-	struct task_struct *t = bpf_get_current_task_btf();
-	struct task_class *c = bpf_task_storage_get(&classes, t->group_leader, NULL, 0);
-
-	if (c)
-		class_baseline(c, t);
+	i = (__u16)r->track;
+	if (bounded(i) < BUF_SOCKS) {
+		k.sock = b->socks[i];
+		if (k.sock)
+			bpf_map_update_elem(&socks, &k, &o, 0);
+	}
+	i = (__u16)r->untrack;
+	if (bounded(i) < BUF_SOCKS) {
+		k.sock = b->socks[i];
+		if (k.sock)
+			bpf_map_delete_elem(&socks, &k);
+	}
 	return 0;
-}
-
-#define ACT_POST 1
-
-/* Does what the rule in this row orders. Returns the first rule behind its group in the upper half, and ACT_POST. */
-__noinline __u64 rule_act(__u32 buf, __u32 row)
-{
-	struct rule *r = bpf_map_lookup_elem(&rules, &row);
-	struct rule_stat *s;
-	__u64 next;
-
-	if (!r)
-		return 0;
-	next = (__u64)r->next << 32;
-	row = row & (RULE_ROWS - 1);
-	__u32 stat = r->stat;
-
-	s = bpf_map_lookup_elem(&rule_stats, &stat);
-	if (!s)
-		return next;
-	s->matched++;
-	if (r->track >= 0)
-		sock_track(buf, r->track, r->policy, 0);
-	if (r->untrack >= 0)
-		sock_track(buf, r->untrack, r->policy, 1);
-	if (!(r->flags & RULE_POST)) {
-		s->nopost++;
-		return next;
-	}
-	if (r->limit_ms && !limit_pass(buf, row)) {
-		s->limited++;
-		return next;
-	}
-	if (r->flags & RULE_BASELINE)
-		class_rebase();
-	s->posted++;
-	return next | ACT_POST;
-}
-
-/* The number of the lowest bit; by halves, as there is no instruction for it. */
-static __always_inline __u32 lowest(__u64 w)
-{
-	__u32 n = 0;
-
-	if (!(w & 0xffffffff)) {
-		n = 32;
-		w >>= 32;
-	}
-	if (!(w & 0xffff)) {
-		n += 16;
-		w >>= 16;
-	}
-	if (!(w & 0xff)) {
-		n += 8;
-		w >>= 8;
-	}
-	if (!(w & 0xf)) {
-		n += 4;
-		w >>= 4;
-	}
-	if (!(w & 3)) {
-		n += 2;
-		w >>= 2;
-	}
-	return n + !(w & 1);
 }
 
 struct finish {
-	__u64 live, post; /* of the word under way */
-	__u32 buf, base;  /* base: row of the word's first rule */
-	__u32 first;	  /* rule of the program that the word begins with */
-	__u32 skip;	  /* rules below are done with: the first of a group decides */
+	struct hook_call *c;
+	struct hook_buf *b;
+	__u64 live; /* rules of this word that are still to be looked at */
+	__u64 post; /* ... that post */
+	__u32 word;
+	__u32 next; /* rules below are done with */
 	__u32 posts;
+	__u32 baseline;
 };
 
-static long finish_rule(__u32 n, struct finish *f)
-{
-	__u64 act;
-	__u32 bit;
+/* The lowest bit's number: a multiplication moves a different pattern to the top for each bit (de Bruijn), and there is no
+ * instruction for it. */
+static const __u8 bit_number[64] = { 0,	 1,  2,	 53, 3,	 7,  54, 27, 4,	 38, 41, 8,  34, 55, 48, 28,
+				     62, 5,  39, 46, 44, 42, 22, 9,  24, 35, 59, 56, 49, 18, 29, 11,
+				     63, 52, 6,	 26, 37, 40, 33, 47, 61, 45, 43, 21, 23, 58, 17, 10,
+				     51, 25, 36, 32, 60, 20, 57, 16, 50, 31, 19, 15, 30, 14, 13, 12 };
 
-	if (!f->live)
-		return 1;
-	bit = lowest(f->live);
+static __always_inline __u32 lowest(__u64 w)
+{
+	return bit_number[(w & -w) * 0x022fdd63cc95386dull >> 58];
+}
+
+static __always_inline void finish_rule(struct finish *f)
+{
+	__u32 bit = lowest(f->live), n = f->word * 64 + bit, rule = f->c->base + n, row;
+	struct rule *r = bpf_map_lookup_elem(&rules, &rule);
+	struct rule_stat *s;
+
 	f->live &= f->live - 1;
-	if (f->first + bit < f->skip)
+	if (n < f->next || !r)
+		return;
+	f->next = r->next; /* the first rule of a group decides */
+	row = r->stat;
+	s = bpf_map_lookup_elem(&rule_stats, &row);
+	if (!s)
+		return;
+	__sync_fetch_and_add(&s->matched, 1); /* race: a program may be preempted by another on the same CPU */
+	if (r->track >= 0 || r->untrack >= 0)
+		sock_track(f->c->buf, rule);
+	if (!(r->flags & RULE_POST)) {
+		__sync_fetch_and_add(&s->nopost, 1);
+		return;
+	}
+	if (r->limit_ms && !limit_pass(f->c->buf, rule)) {
+		__sync_fetch_and_add(&s->limited, 1);
+		return;
+	}
+	__sync_fetch_and_add(&s->posted, 1);
+	f->baseline |= r->flags & RULE_BASELINE;
+	f->post |= 1ull << bit;
+	f->posts++;
+}
+
+static long finish_step(__u32 i, struct finish *f)
+{
+	finish_rule(f);
+	return !f->live;
+}
+
+/* Where the mask of word w of the rules that post goes: behind the values. */
+static __always_inline __u64 *finish_mask(struct finish *f, __u32 w)
+{
+	__u64 pos = f->b->pos;
+
+	if (bounded(pos) > VAL_END + 8) /* bound: the words fit what is behind the values */
+		pos = VAL_END + 8;
+	return (void *)&f->b->r + pos + (w & (HOOK_WORDS - 1)) * 8;
+}
+
+static long finish_word(__u32 w, struct finish *f)
+{
+	__u64 *mask = finish_mask(f, w);
+
+	if (w >= f->c->words)
+		return 1;
+	f->word = w;
+	f->live = f->c->live[w & (HOOK_WORDS - 1)];
+	f->post = 0;
+	if (f->live)
+		bpf_loop(64, finish_step, f, 0);
+	*mask = f->post;
+	return 0;
+}
+
+/* The record did not fit the ring: what was said to be posted is lost. */
+static long lost_rule(__u32 n, struct finish *f)
+{
+	__u32 w = n / 64, row = f->c->base + n;
+	struct rule_stat *s;
+	struct rule *r;
+
+	if (w >= f->c->words)
+		return 1;
+	if (!(*finish_mask(f, w) >> n % 64 & 1))
 		return 0;
-	act = rule_act(f->buf, f->base + bit);
-	f->skip = act >> 32;
-	if (act & ACT_POST) {
-		f->post |= 1ull << (bit & 63);
-		f->posts = 1;
+	r = bpf_map_lookup_elem(&rules, &row);
+	if (!r)
+		return 0;
+	row = r->stat;
+	s = bpf_map_lookup_elem(&rule_stats, &row);
+	if (s) {
+		__sync_fetch_and_add(&s->posted, -1);
+		__sync_fetch_and_add(&s->lost, 1);
 	}
 	return 0;
 }
 
-struct finish_words {
-	struct finish f;
-	struct hook_buf *b;
-	struct hook_call *c;
-};
-
-static long finish_word(__u32 w, struct finish_words *s)
+/* What the process is now is what later changes are told from. */
+__noinline __s64 baseline_set(void)
 {
-	__u64 pos = s->b->pos + w * 8;
+	struct task_class *c = my_class();
 
-	if (w >= s->c->words || w >= HOOK_WORDS)
-		return 1;
-	s->f.first = w * 64;
-	s->f.base = s->c->base + w * 64;
-	s->f.live = s->c->live[w & (HOOK_WORDS - 1)];
-	s->f.post = 0;
-	if (s->f.live)
-		bpf_loop(64, finish_rule, &s->f, 0);
-	if (bounded(pos) > VALUES_END) /* bound: behind the values is room for the words */
-		return 1;
-	*(__u64 *)((char *)&s->b->r + pos) = s->f.post;
+	if (c)
+		class_baseline(c, me());
 	return 0;
 }
 
+/* Returns how many rules post. */
 __noinline __s64 hook_finish(struct hook_call *c)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
-	__u64 id = bpf_get_current_pid_tgid(), size, pos, act;
+	struct finish f = { .c = c };
 	struct hook_buf *b;
-	struct proc *p;
-	__u32 words, buf;
+	__u64 id, now, size;
 
 	if (!c)
 		return 0;
-	buf = c->buf;
-	b = buf_get(buf);
+	f.b = b = buf_row(c->buf);
 	if (!b)
 		return 0;
-	p = bpf_task_storage_get(&procs, t->group_leader, NULL, 0);
+	id = bpf_get_current_pid_tgid();
+	now = bpf_ktime_get_boot_ns();
 	b->r.h.kind = REC_HOOK;
 	b->r.h.flags = 0;
 	b->r.h.pid = id >> 32;
-	b->r.h.time = bpf_ktime_get_boot_ns();
-	b->r.h.ktime = p ? p->ktime : 0;
+	b->r.h.time = now;
+	b->r.h.ktime = my_ktime();
 	b->r.tid = id;
 	b->r.program = c->program;
-	words = c->words;
-	b->r.words = words;
-	if (words == 1 && !(c->live[0] & (c->live[0] - 1))) { /* one rule: the usual case, without the loops */
-		act = rule_act(buf, c->base + lowest(c->live[0]));
-		if (!(act & ACT_POST))
-			return 0;
-		pos = b->pos;
-		if (bounded(pos) > VALUES_END)
-			return 0;
-		*(__u64 *)((char *)&b->r + pos) = c->live[0];
+	b->r.words = c->words;
+	if (c->words == 1) { /* no policy here has many rules */
+		f.live = c->live[0];
+		if (f.live)
+			finish_rule(&f);
+		if (f.live)
+			bpf_loop(64, finish_step, &f, 0);
+		*finish_mask(&f, 0) = f.post;
 	} else {
-		struct finish_words s = { .b = b, .c = c };
-
-		s.f.buf = buf;
-		bpf_loop(HOOK_WORDS, finish_word, &s, 0);
-		if (!s.f.posts)
-			return 0;
+		bpf_loop(HOOK_WORDS, finish_word, &f, 0);
 	}
-	size = b->pos + words * 8;
-	if (bounded(size) > VALUES_END + 64 || size < sizeof(struct rec_hook))
+	if (!f.posts)
 		return 0;
-	ring_send(REC_HOOK, &b->r, size, b->r.h.time);
-	return 0;
+	size = b->pos + c->words * 8;
+	if (bounded(size) > VAL_END + 8 + HOOK_WORDS * 8) /* bound: the output below */
+		return 0;
+	if (!ring_send(REC_HOOK, &b->r, size, now)) {
+		bpf_loop(HOOK_RULES, lost_rule, &f, 0);
+		return 0;
+	}
+	if (f.baseline)
+		baseline_set();
+	return f.posts;
 }
 
 #endif

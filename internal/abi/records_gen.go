@@ -203,6 +203,25 @@ const (
 	offHookWhich   = 36
 )
 
+// HookData is struct rec_hook_data.
+type HookData struct {
+	H     Head
+	Id    uint64
+	Index uint32
+	Len   uint32
+	Data  [4048]uint8
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	HookDataSize     = 4088
+	offHookDataH     = 0
+	offHookDataId    = 24
+	offHookDataIndex = 32
+	offHookDataLen   = 36
+	offHookDataData  = 40
+)
+
 // Value is struct rec_value.
 type Value struct {
 	Index uint16
@@ -229,11 +248,12 @@ type Rule struct {
 	Policy  uint32
 	Track   int16
 	Untrack int16
+	Values  uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	RuleSize       = 24
+	RuleSize       = 32
 	offRuleFlags   = 0
 	offRuleNext    = 4
 	offRuleStat    = 8
@@ -241,6 +261,7 @@ const (
 	offRulePolicy  = 16
 	offRuleTrack   = 20
 	offRuleUntrack = 22
+	offRuleValues  = 24
 )
 
 // RuleStat is struct rule_stat.
@@ -282,6 +303,7 @@ type TaskClass struct {
 	Caps     [3]uint64
 	Ns       [10]uint32
 	Flags    uint32
+	Exec     uint32
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
@@ -294,6 +316,7 @@ const (
 	offTaskClassCaps     = 128
 	offTaskClassNs       = 152
 	offTaskClassFlags    = 192
+	offTaskClassExec     = 196
 )
 
 // ValBpfMap is struct val_bpf_map.
@@ -502,14 +525,24 @@ const (
 	offValUserNsInum  = 12
 )
 
+// The values of enum class_flag.
+const (
+	ClassForked   = 1
+	ClassBaseline = 2
+)
+
 // The values of enum hook_limit.
 const (
-	LimitHookRules = 512
-	LimitHookWords = 8
-	LimitHookSlots = 1024
-	LimitRuleRows  = 8192
-	LimitSetWords  = 4
-	LimitBufLevels = 4
+	LimitHookRules  = 512
+	LimitHookWords  = 8
+	LimitHookSlots  = 1024
+	LimitRuleRows   = 8192
+	LimitSetWords   = 4
+	LimitBufLevels  = 4
+	LimitNeedleRows = 256
+	LimitNeedleMax  = 256
+	LimitSysNumbers = 512
+	LimitSysBodies  = 256
 )
 
 // The values of enum rec_data_what.
@@ -547,7 +580,8 @@ const (
 	KindSnapshot = 6
 	KindSnapEnd  = 7
 	KindHook     = 8
-	KindKinds    = 9
+	KindHookData = 9
+	KindKinds    = 10
 )
 
 // The values of enum rec_ns.
@@ -586,6 +620,7 @@ const (
 const (
 	ValueFlagError = 1
 	ValueFlagCut   = 2
+	ValueFlagAhead = 4
 )
 
 // The values of enum val_kind.
@@ -683,6 +718,12 @@ var layout = []struct {
 	{"Hook.Values", unsafe.Offsetof(Hook{}.Values), offHookValues},
 	{"Hook.Words", unsafe.Offsetof(Hook{}.Words), offHookWords},
 	{"Hook.Which", unsafe.Offsetof(Hook{}.Which), offHookWhich},
+	{"HookData", unsafe.Sizeof(HookData{}), HookDataSize},
+	{"HookData.H", unsafe.Offsetof(HookData{}.H), offHookDataH},
+	{"HookData.Id", unsafe.Offsetof(HookData{}.Id), offHookDataId},
+	{"HookData.Index", unsafe.Offsetof(HookData{}.Index), offHookDataIndex},
+	{"HookData.Len", unsafe.Offsetof(HookData{}.Len), offHookDataLen},
+	{"HookData.Data", unsafe.Offsetof(HookData{}.Data), offHookDataData},
 	{"Value", unsafe.Sizeof(Value{}), ValueSize},
 	{"Value.Index", unsafe.Offsetof(Value{}.Index), offValueIndex},
 	{"Value.Kind", unsafe.Offsetof(Value{}.Kind), offValueKind},
@@ -696,6 +737,7 @@ var layout = []struct {
 	{"Rule.Policy", unsafe.Offsetof(Rule{}.Policy), offRulePolicy},
 	{"Rule.Track", unsafe.Offsetof(Rule{}.Track), offRuleTrack},
 	{"Rule.Untrack", unsafe.Offsetof(Rule{}.Untrack), offRuleUntrack},
+	{"Rule.Values", unsafe.Offsetof(Rule{}.Values), offRuleValues},
 	{"RuleStat", unsafe.Sizeof(RuleStat{}), RuleStatSize},
 	{"RuleStat.Matched", unsafe.Offsetof(RuleStat{}.Matched), offRuleStatMatched},
 	{"RuleStat.Posted", unsafe.Offsetof(RuleStat{}.Posted), offRuleStatPosted},
@@ -712,6 +754,7 @@ var layout = []struct {
 	{"TaskClass.Caps", unsafe.Offsetof(TaskClass{}.Caps), offTaskClassCaps},
 	{"TaskClass.Ns", unsafe.Offsetof(TaskClass{}.Ns), offTaskClassNs},
 	{"TaskClass.Flags", unsafe.Offsetof(TaskClass{}.Flags), offTaskClassFlags},
+	{"TaskClass.Exec", unsafe.Offsetof(TaskClass{}.Exec), offTaskClassExec},
 	{"ValBpfMap", unsafe.Sizeof(ValBpfMap{}), ValBpfMapSize},
 	{"ValBpfMap.Type", unsafe.Offsetof(ValBpfMap{}.Type), offValBpfMapType},
 	{"ValBpfMap.KeySize", unsafe.Offsetof(ValBpfMap{}.KeySize), offValBpfMapKeySize},

@@ -106,7 +106,7 @@ func run(path string) error {
 // shared says whether a type is one that both halves agree on, by its name.
 func shared(name string) bool {
 	switch name {
-	case "rule", "rule_stat", "rule_flag", "slot_state", "task_class", "hook_call", "hook_limit":
+	case "rule", "rule_stat", "rule_flag", "slot_state", "task_class", "hook_call", "hook_limit", "class_flag":
 		return true
 	}
 	return strings.HasPrefix(name, "rec_") || strings.HasPrefix(name, "val_")
@@ -144,6 +144,7 @@ var prefixes = map[string][2]string{
 	"val_flag":      {"VAL_F_", "ValueFlag"},
 	"rule_flag":     {"RULE_", "Rule"},
 	"hook_limit":    {"", "Limit"},
+	"class_flag":    {"CLASS_", "Class"},
 }
 
 // camel turns rec_head into RecHead.

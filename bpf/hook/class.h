@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Where the sets that a process is in may change. */
+#ifndef HOOK_CLASS_H
+#define HOOK_CLASS_H
+
+#include "../stage/class.h"
+
+/* When the sets change, user space attaches new programs beside the old ones and then says whose turn it is: so there is
+ * no moment without classes, and no exec is taken for two. */
+const volatile __u32 class_turn = 0; /* of this copy of the programs */
+__u32 class_now = 0;
+
+/* kernel: void sched_process_fork(struct task_struct *parent, struct task_struct *child)  3.4.. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(class_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct task_struct *rp = child->real_parent;
+	struct task_class *c, *of, *p;
+
+	if (class_turn != class_now || child->pid != child->tgid)
+		return 0;
+	of = bpf_task_storage_get(&classes, parent->group_leader, NULL, 0);
+	if (!of)
+		return 0; /* its next exec makes it known */
+	p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
+	c = bpf_task_storage_get(&classes, child, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c)
+		return 0;
+	class_forked(c, of, p);
+	class_pids(c, parent->tgid, pid_in_ns(plain(struct task_struct, parent)->group_leader->thread_pid, NULL),
+		   child->tgid, pid_in_ns(plain(struct task_struct, child)->thread_pid, NULL));
+	class_line(c);
+	return 0;
+}
+
+/* kernel: void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)  3.4.. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binprm *bprm)
+{
+	struct task_struct *rp = t->real_parent, *u = plain(struct task_struct, t);
+	__u32 exec = t->self_exec_id;
+	struct task_class *c;
+	__u64 file = 0;
+
+	if (class_turn != class_now)
+		return 0;
+	c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c)
+		return 0;
+	if (!(c->self[0] & 1)) {
+		struct task_class *p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
+
+		if (p)
+			class_forked(c, c, p);
+	} else if (!(c->flags & CLASS_FORKED) && c->exec != exec) { /* race: the turn changes in the midst of an exec */
+		class_replaced(c);
+	}
+	bpf_probe_read_kernel(&file, sizeof(file), (void *)bprm + bpf_core_field_offset(struct linux_binprm, file));
+	class_self(c, t->tgid, pid_in_ns(u->thread_pid, NULL), my_fs(), file);
+	class_line(c);
+	c->exec = exec;
+	c->flags = 0;
+	class_baseline(c, u);
+	return 0;
+}
+
+/* 0: find the sets of every process by itself. 1: hand them on from each process to its children; user space runs it until
+ * class_changed stays what it is. One run is nearly always enough, as parents come before their children. */
+__u32 class_pass = 0;
+__u32 class_changed = 0;
+
+SEC("iter/task")
+int class_all(struct bpf_iter__task *ctx)
+{
+	struct task_struct *t = ctx->task, *u, *rp;
+	struct task_class *c, *p;
+
+	if (!t || t->pid != t->tgid)
+		return 0;
+	c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c)
+		return 0;
+	u = plain(struct task_struct, t);
+	if (class_pass == 0) {
+		class_self(c, t->tgid, pid_in_ns(u->thread_pid, NULL), (__u64)BPF_CORE_READ(t, fs),
+			   (__u64)BPF_CORE_READ(t, mm, exe_file));
+		class_line(c);
+		if (!(c->flags & CLASS_BASELINE))
+			class_baseline(c, u);
+		return 0;
+	}
+	rp = t->real_parent;
+	p = rp ? bpf_task_storage_get(&classes, rp->group_leader, NULL, 0) : NULL;
+	if (class_inherit(c, p))
+		class_changed++;
+	return 0;
+}
+
+#endif
