@@ -158,7 +158,7 @@ const (
 	SourceConst                // N itself
 	SourceTask                 // address of the current task_struct
 	SourceSyscall              // number of the system call, bit 31 set for 32-bit callers (BackendSysEnter, BackendSysExit, raw_syscalls)
-	SourceFdFile               // address of the struct file behind the descriptor in argument N of the system call (0: none)
+	SourceFdFile               // address of the struct file behind the descriptor in argument N of the system call, -1: that it returned (0: none)
 	SourceErr                  // equivalents: the return value if it is negative, else N
 	SourceCred                 // address of the current task's cred
 )
@@ -169,7 +169,8 @@ type Source struct {
 	N      int64
 	Off    int32 // SourceField, SourceFieldAddr
 	Size   uint8 // bytes: SourceField
-	Signed bool  // SourceField
+	Bits   uint8 // low bits that count of what it starts with; 0: all
+	Signed bool  // SourceField, and with Bits: how it is extended
 	Steps  []Step
 }
 

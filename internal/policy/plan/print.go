@@ -185,6 +185,9 @@ func (s *Source) String() string {
 	default:
 		b.WriteString("unknown")
 	}
+	if s.Bits > 0 {
+		fmt.Fprintf(&b, ":%d%s", s.Bits, sign(s.Signed))
+	}
 	for i := range s.Steps {
 		st := &s.Steps[i]
 		switch {
