@@ -64,7 +64,9 @@ static __always_inline long read_any_str(void *to, __u32 size, __u64 addr)
 {
 	if ((__s64)addr < 0)
 		return bpf_probe_read_kernel_str(to, size, (void *)addr);
-	return bpf_probe_read_user_str(to, size, (void *)addr);
+	long n = bpf_probe_read_user_str(to, size, (void *)addr);
+
+	return n == 0 ? 1 : n; /* kernel: 6.1 and 6.12 do not count the terminator of an empty string of user memory */
 }
 
 #endif
