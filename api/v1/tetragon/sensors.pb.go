@@ -833,7 +833,13 @@ type TracingPolicyStatus struct {
 	// Where it came from: static, grpc, k8s, or what the caller chose.
 	Domain string `protobuf:"bytes,13,opt,name=domain,proto3" json:"domain,omitempty"`
 	// Per-hook load result.
-	HookStatuses  []*HookStatus `protobuf:"bytes,14,rep,name=hook_statuses,json=hookStatuses,proto3" json:"hook_statuses,omitempty"`
+	HookStatuses []*HookStatus `protobuf:"bytes,14,rep,name=hook_statuses,json=hookStatuses,proto3" json:"hook_statuses,omitempty"`
+	// What is odd about it although it was accepted.
+	Warnings []string `protobuf:"bytes,1000,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// What became of each of its hooks.
+	Hooks []*TracingPolicyHook `protobuf:"bytes,1001,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	// File that it was read from, on the agent's machine or, for a policy that a client sent, on the client's.
+	File          string `protobuf:"bytes,1002,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -967,6 +973,209 @@ func (x *TracingPolicyStatus) GetHookStatuses() []*HookStatus {
 	return nil
 }
 
+func (x *TracingPolicyStatus) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *TracingPolicyStatus) GetHooks() []*TracingPolicyHook {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+func (x *TracingPolicyStatus) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+// TracingPolicyHook says how one hook of a policy is served, and what it has done. A hook on a list of functions that need
+// a program each has several.
+type TracingPolicyHook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Section of the policy, for instance kprobes.
+	Section string `protobuf:"bytes,1,opt,name=section,proto3" json:"section,omitempty"`
+	// Index in the section.
+	HookIdx uint32 `protobuf:"varint,2,opt,name=hook_idx,json=hookIdx,proto3" json:"hook_idx,omitempty"`
+	// What the policy asked for: a function, or subsystem/event.
+	Function string `protobuf:"bytes,3,opt,name=function,proto3" json:"function,omitempty"`
+	// Where it runs, for instance "fentry tcp_connect"; empty when it is inactive.
+	Attached string `protobuf:"bytes,4,opt,name=attached,proto3" json:"attached,omitempty"`
+	// Whether that stands for what was asked for because the kernel cannot have that.
+	Equivalent bool `protobuf:"varint,5,opt,name=equivalent,proto3" json:"equivalent,omitempty"`
+	// Why it is inactive.
+	Inactive string `protobuf:"bytes,6,opt,name=inactive,proto3" json:"inactive,omitempty"`
+	// How it differs from what was asked for.
+	Caveats []string `protobuf:"bytes,7,rep,name=caveats,proto3" json:"caveats,omitempty"`
+	// What was considered before, and why not.
+	Tried []string `protobuf:"bytes,8,rep,name=tried,proto3" json:"tried,omitempty"`
+	// Calls that a selector matched.
+	Matched uint64 `protobuf:"varint,9,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Of these, those that were told.
+	Posted uint64 `protobuf:"varint,10,opt,name=posted,proto3" json:"posted,omitempty"`
+	// Not told because an action says so.
+	Nopost uint64 `protobuf:"varint,11,opt,name=nopost,proto3" json:"nopost,omitempty"`
+	// Not told because of a rate limit.
+	Limited uint64 `protobuf:"varint,12,opt,name=limited,proto3" json:"limited,omitempty"`
+	// Not told because there was no room.
+	Lost uint64 `protobuf:"varint,13,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Calls that the program did not see because it was running on that CPU already.
+	Missed uint64 `protobuf:"varint,14,opt,name=missed,proto3" json:"missed,omitempty"`
+	// Hooks that its program serves, this one included.
+	HooksOfProgram uint32 `protobuf:"varint,15,opt,name=hooks_of_program,json=hooksOfProgram,proto3" json:"hooks_of_program,omitempty"`
+	// Kernel memory of its program.
+	KernelMemoryBytes uint64 `protobuf:"varint,16,opt,name=kernel_memory_bytes,json=kernelMemoryBytes,proto3" json:"kernel_memory_bytes,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *TracingPolicyHook) Reset() {
+	*x = TracingPolicyHook{}
+	mi := &file_tetragon_sensors_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TracingPolicyHook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TracingPolicyHook) ProtoMessage() {}
+
+func (x *TracingPolicyHook) ProtoReflect() protoreflect.Message {
+	mi := &file_tetragon_sensors_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TracingPolicyHook.ProtoReflect.Descriptor instead.
+func (*TracingPolicyHook) Descriptor() ([]byte, []int) {
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TracingPolicyHook) GetSection() string {
+	if x != nil {
+		return x.Section
+	}
+	return ""
+}
+
+func (x *TracingPolicyHook) GetHookIdx() uint32 {
+	if x != nil {
+		return x.HookIdx
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *TracingPolicyHook) GetAttached() string {
+	if x != nil {
+		return x.Attached
+	}
+	return ""
+}
+
+func (x *TracingPolicyHook) GetEquivalent() bool {
+	if x != nil {
+		return x.Equivalent
+	}
+	return false
+}
+
+func (x *TracingPolicyHook) GetInactive() string {
+	if x != nil {
+		return x.Inactive
+	}
+	return ""
+}
+
+func (x *TracingPolicyHook) GetCaveats() []string {
+	if x != nil {
+		return x.Caveats
+	}
+	return nil
+}
+
+func (x *TracingPolicyHook) GetTried() []string {
+	if x != nil {
+		return x.Tried
+	}
+	return nil
+}
+
+func (x *TracingPolicyHook) GetMatched() uint64 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetPosted() uint64 {
+	if x != nil {
+		return x.Posted
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetNopost() uint64 {
+	if x != nil {
+		return x.Nopost
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetLimited() uint64 {
+	if x != nil {
+		return x.Limited
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetHooksOfProgram() uint32 {
+	if x != nil {
+		return x.HooksOfProgram
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetKernelMemoryBytes() uint64 {
+	if x != nil {
+		return x.KernelMemoryBytes
+	}
+	return 0
+}
+
 // ListTracingPoliciesResponse lists the policies, in no particular order.
 type ListTracingPoliciesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -978,7 +1187,7 @@ type ListTracingPoliciesResponse struct {
 
 func (x *ListTracingPoliciesResponse) Reset() {
 	*x = ListTracingPoliciesResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[8]
+	mi := &file_tetragon_sensors_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1199,7 @@ func (x *ListTracingPoliciesResponse) String() string {
 func (*ListTracingPoliciesResponse) ProtoMessage() {}
 
 func (x *ListTracingPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[8]
+	mi := &file_tetragon_sensors_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1212,7 @@ func (x *ListTracingPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTracingPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListTracingPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{8}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTracingPoliciesResponse) GetPolicies() []*TracingPolicyStatus {
@@ -1019,14 +1228,20 @@ type AddTracingPolicyRequest struct {
 	// The policy, as YAML.
 	Yaml string `protobuf:"bytes,1,opt,name=yaml,proto3" json:"yaml,omitempty"`
 	// Its domain; empty means grpc.
-	Domain        string `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	Domain string `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Values of the variables, as ${NAME}, that the text names. The agent's own environment is not asked.
+	Variables map[string]string `protobuf:"bytes,1000,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Name of the file that the text is from, for what is said about it.
+	File string `protobuf:"bytes,1001,opt,name=file,proto3" json:"file,omitempty"`
+	// Take the place of a policy of that name, without a gap.
+	Replace       bool `protobuf:"varint,1002,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddTracingPolicyRequest) Reset() {
 	*x = AddTracingPolicyRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[9]
+	mi := &file_tetragon_sensors_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1253,7 @@ func (x *AddTracingPolicyRequest) String() string {
 func (*AddTracingPolicyRequest) ProtoMessage() {}
 
 func (x *AddTracingPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[9]
+	mi := &file_tetragon_sensors_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1266,7 @@ func (x *AddTracingPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTracingPolicyRequest.ProtoReflect.Descriptor instead.
 func (*AddTracingPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{9}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AddTracingPolicyRequest) GetYaml() string {
@@ -1066,6 +1281,27 @@ func (x *AddTracingPolicyRequest) GetDomain() string {
 		return x.Domain
 	}
 	return ""
+}
+
+func (x *AddTracingPolicyRequest) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *AddTracingPolicyRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *AddTracingPolicyRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
 }
 
 // DeleteTracingPolicyRequest removes a policy.
@@ -1083,7 +1319,7 @@ type DeleteTracingPolicyRequest struct {
 
 func (x *DeleteTracingPolicyRequest) Reset() {
 	*x = DeleteTracingPolicyRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[10]
+	mi := &file_tetragon_sensors_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1331,7 @@ func (x *DeleteTracingPolicyRequest) String() string {
 func (*DeleteTracingPolicyRequest) ProtoMessage() {}
 
 func (x *DeleteTracingPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[10]
+	mi := &file_tetragon_sensors_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1344,7 @@ func (x *DeleteTracingPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTracingPolicyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTracingPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{10}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteTracingPolicyRequest) GetName() string {
@@ -1147,7 +1383,7 @@ type EnableTracingPolicyRequest struct {
 
 func (x *EnableTracingPolicyRequest) Reset() {
 	*x = EnableTracingPolicyRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[11]
+	mi := &file_tetragon_sensors_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1395,7 @@ func (x *EnableTracingPolicyRequest) String() string {
 func (*EnableTracingPolicyRequest) ProtoMessage() {}
 
 func (x *EnableTracingPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[11]
+	mi := &file_tetragon_sensors_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1408,7 @@ func (x *EnableTracingPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableTracingPolicyRequest.ProtoReflect.Descriptor instead.
 func (*EnableTracingPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{11}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnableTracingPolicyRequest) GetName() string {
@@ -1211,7 +1447,7 @@ type DisableTracingPolicyRequest struct {
 
 func (x *DisableTracingPolicyRequest) Reset() {
 	*x = DisableTracingPolicyRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[12]
+	mi := &file_tetragon_sensors_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1459,7 @@ func (x *DisableTracingPolicyRequest) String() string {
 func (*DisableTracingPolicyRequest) ProtoMessage() {}
 
 func (x *DisableTracingPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[12]
+	mi := &file_tetragon_sensors_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1472,7 @@ func (x *DisableTracingPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableTracingPolicyRequest.ProtoReflect.Descriptor instead.
 func (*DisableTracingPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{12}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DisableTracingPolicyRequest) GetName() string {
@@ -1279,7 +1515,7 @@ type ConfigureTracingPolicyRequest struct {
 
 func (x *ConfigureTracingPolicyRequest) Reset() {
 	*x = ConfigureTracingPolicyRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[13]
+	mi := &file_tetragon_sensors_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1527,7 @@ func (x *ConfigureTracingPolicyRequest) String() string {
 func (*ConfigureTracingPolicyRequest) ProtoMessage() {}
 
 func (x *ConfigureTracingPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[13]
+	mi := &file_tetragon_sensors_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1540,7 @@ func (x *ConfigureTracingPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureTracingPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureTracingPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{13}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfigureTracingPolicyRequest) GetName() string {
@@ -1353,7 +1589,7 @@ type RemoveSensorRequest struct {
 
 func (x *RemoveSensorRequest) Reset() {
 	*x = RemoveSensorRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[14]
+	mi := &file_tetragon_sensors_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1601,7 @@ func (x *RemoveSensorRequest) String() string {
 func (*RemoveSensorRequest) ProtoMessage() {}
 
 func (x *RemoveSensorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[14]
+	mi := &file_tetragon_sensors_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1614,7 @@ func (x *RemoveSensorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSensorRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSensorRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{14}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveSensorRequest) GetName() string {
@@ -1399,7 +1635,7 @@ type EnableSensorRequest struct {
 
 func (x *EnableSensorRequest) Reset() {
 	*x = EnableSensorRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[15]
+	mi := &file_tetragon_sensors_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1647,7 @@ func (x *EnableSensorRequest) String() string {
 func (*EnableSensorRequest) ProtoMessage() {}
 
 func (x *EnableSensorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[15]
+	mi := &file_tetragon_sensors_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1660,7 @@ func (x *EnableSensorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableSensorRequest.ProtoReflect.Descriptor instead.
 func (*EnableSensorRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{15}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EnableSensorRequest) GetName() string {
@@ -1445,7 +1681,7 @@ type DisableSensorRequest struct {
 
 func (x *DisableSensorRequest) Reset() {
 	*x = DisableSensorRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[16]
+	mi := &file_tetragon_sensors_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1693,7 @@ func (x *DisableSensorRequest) String() string {
 func (*DisableSensorRequest) ProtoMessage() {}
 
 func (x *DisableSensorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[16]
+	mi := &file_tetragon_sensors_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1706,7 @@ func (x *DisableSensorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableSensorRequest.ProtoReflect.Descriptor instead.
 func (*DisableSensorRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{16}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DisableSensorRequest) GetName() string {
@@ -1491,7 +1727,7 @@ type ListDomainsResponse struct {
 
 func (x *ListDomainsResponse) Reset() {
 	*x = ListDomainsResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[17]
+	mi := &file_tetragon_sensors_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1739,7 @@ func (x *ListDomainsResponse) String() string {
 func (*ListDomainsResponse) ProtoMessage() {}
 
 func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[17]
+	mi := &file_tetragon_sensors_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1752,7 @@ func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsResponse.ProtoReflect.Descriptor instead.
 func (*ListDomainsResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{17}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListDomainsResponse) GetDomains() []string {
@@ -1537,7 +1773,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[18]
+	mi := &file_tetragon_sensors_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1785,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[18]
+	mi := &file_tetragon_sensors_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1798,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{18}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -1591,7 +1827,7 @@ type GetInfoResponse struct {
 
 func (x *GetInfoResponse) Reset() {
 	*x = GetInfoResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[19]
+	mi := &file_tetragon_sensors_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1839,7 @@ func (x *GetInfoResponse) String() string {
 func (*GetInfoResponse) ProtoMessage() {}
 
 func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[19]
+	mi := &file_tetragon_sensors_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1852,7 @@ func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{19}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetInfoResponse) GetVersion() string {
@@ -1667,7 +1903,7 @@ type DumpProcessCacheReqArgs struct {
 
 func (x *DumpProcessCacheReqArgs) Reset() {
 	*x = DumpProcessCacheReqArgs{}
-	mi := &file_tetragon_sensors_proto_msgTypes[20]
+	mi := &file_tetragon_sensors_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1915,7 @@ func (x *DumpProcessCacheReqArgs) String() string {
 func (*DumpProcessCacheReqArgs) ProtoMessage() {}
 
 func (x *DumpProcessCacheReqArgs) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[20]
+	mi := &file_tetragon_sensors_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1928,7 @@ func (x *DumpProcessCacheReqArgs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpProcessCacheReqArgs.ProtoReflect.Descriptor instead.
 func (*DumpProcessCacheReqArgs) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{20}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DumpProcessCacheReqArgs) GetSkipZeroRefcnt() bool {
@@ -1726,7 +1962,7 @@ type ProcessInternal struct {
 
 func (x *ProcessInternal) Reset() {
 	*x = ProcessInternal{}
-	mi := &file_tetragon_sensors_proto_msgTypes[21]
+	mi := &file_tetragon_sensors_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1974,7 @@ func (x *ProcessInternal) String() string {
 func (*ProcessInternal) ProtoMessage() {}
 
 func (x *ProcessInternal) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[21]
+	mi := &file_tetragon_sensors_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1987,7 @@ func (x *ProcessInternal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInternal.ProtoReflect.Descriptor instead.
 func (*ProcessInternal) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{21}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProcessInternal) GetProcess() *Process {
@@ -1793,7 +2029,7 @@ type DumpProcessCacheResArgs struct {
 
 func (x *DumpProcessCacheResArgs) Reset() {
 	*x = DumpProcessCacheResArgs{}
-	mi := &file_tetragon_sensors_proto_msgTypes[22]
+	mi := &file_tetragon_sensors_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +2041,7 @@ func (x *DumpProcessCacheResArgs) String() string {
 func (*DumpProcessCacheResArgs) ProtoMessage() {}
 
 func (x *DumpProcessCacheResArgs) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[22]
+	mi := &file_tetragon_sensors_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +2054,7 @@ func (x *DumpProcessCacheResArgs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpProcessCacheResArgs.ProtoReflect.Descriptor instead.
 func (*DumpProcessCacheResArgs) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{22}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DumpProcessCacheResArgs) GetProcesses() []*ProcessInternal {
@@ -1843,7 +2079,7 @@ type GetDebugRequest struct {
 
 func (x *GetDebugRequest) Reset() {
 	*x = GetDebugRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[23]
+	mi := &file_tetragon_sensors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2091,7 @@ func (x *GetDebugRequest) String() string {
 func (*GetDebugRequest) ProtoMessage() {}
 
 func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[23]
+	mi := &file_tetragon_sensors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2104,7 @@ func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugRequest.ProtoReflect.Descriptor instead.
 func (*GetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{23}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetDebugRequest) GetFlag() ConfigFlag {
@@ -1921,7 +2157,7 @@ type GetDebugResponse struct {
 
 func (x *GetDebugResponse) Reset() {
 	*x = GetDebugResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[24]
+	mi := &file_tetragon_sensors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2169,7 @@ func (x *GetDebugResponse) String() string {
 func (*GetDebugResponse) ProtoMessage() {}
 
 func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[24]
+	mi := &file_tetragon_sensors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2182,7 @@ func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugResponse.ProtoReflect.Descriptor instead.
 func (*GetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{24}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetDebugResponse) GetFlag() ConfigFlag {
@@ -2014,7 +2250,7 @@ type SetDebugRequest struct {
 
 func (x *SetDebugRequest) Reset() {
 	*x = SetDebugRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[25]
+	mi := &file_tetragon_sensors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2262,7 @@ func (x *SetDebugRequest) String() string {
 func (*SetDebugRequest) ProtoMessage() {}
 
 func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[25]
+	mi := &file_tetragon_sensors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2275,7 @@ func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDebugRequest.ProtoReflect.Descriptor instead.
 func (*SetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{25}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetDebugRequest) GetFlag() ConfigFlag {
@@ -2091,7 +2327,7 @@ type SetDebugResponse struct {
 
 func (x *SetDebugResponse) Reset() {
 	*x = SetDebugResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[26]
+	mi := &file_tetragon_sensors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2339,7 @@ func (x *SetDebugResponse) String() string {
 func (*SetDebugResponse) ProtoMessage() {}
 
 func (x *SetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[26]
+	mi := &file_tetragon_sensors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2352,7 @@ func (x *SetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDebugResponse.ProtoReflect.Descriptor instead.
 func (*SetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{26}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SetDebugResponse) GetFlag() ConfigFlag {
@@ -2162,7 +2398,7 @@ type ListSensorsRequest struct {
 
 func (x *ListSensorsRequest) Reset() {
 	*x = ListSensorsRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[27]
+	mi := &file_tetragon_sensors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2410,7 @@ func (x *ListSensorsRequest) String() string {
 func (*ListSensorsRequest) ProtoMessage() {}
 
 func (x *ListSensorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[27]
+	mi := &file_tetragon_sensors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2423,7 @@ func (x *ListSensorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSensorsRequest.ProtoReflect.Descriptor instead.
 func (*ListSensorsRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{27}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{28}
 }
 
 // AddTracingPolicyResponse is empty.
@@ -2199,7 +2435,7 @@ type AddTracingPolicyResponse struct {
 
 func (x *AddTracingPolicyResponse) Reset() {
 	*x = AddTracingPolicyResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[28]
+	mi := &file_tetragon_sensors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2447,7 @@ func (x *AddTracingPolicyResponse) String() string {
 func (*AddTracingPolicyResponse) ProtoMessage() {}
 
 func (x *AddTracingPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[28]
+	mi := &file_tetragon_sensors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2460,7 @@ func (x *AddTracingPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTracingPolicyResponse.ProtoReflect.Descriptor instead.
 func (*AddTracingPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{28}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{29}
 }
 
 // DeleteTracingPolicyResponse is empty.
@@ -2236,7 +2472,7 @@ type DeleteTracingPolicyResponse struct {
 
 func (x *DeleteTracingPolicyResponse) Reset() {
 	*x = DeleteTracingPolicyResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[29]
+	mi := &file_tetragon_sensors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2484,7 @@ func (x *DeleteTracingPolicyResponse) String() string {
 func (*DeleteTracingPolicyResponse) ProtoMessage() {}
 
 func (x *DeleteTracingPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[29]
+	mi := &file_tetragon_sensors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2497,7 @@ func (x *DeleteTracingPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTracingPolicyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTracingPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{29}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{30}
 }
 
 // EnableTracingPolicyResponse is empty.
@@ -2273,7 +2509,7 @@ type EnableTracingPolicyResponse struct {
 
 func (x *EnableTracingPolicyResponse) Reset() {
 	*x = EnableTracingPolicyResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[30]
+	mi := &file_tetragon_sensors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2521,7 @@ func (x *EnableTracingPolicyResponse) String() string {
 func (*EnableTracingPolicyResponse) ProtoMessage() {}
 
 func (x *EnableTracingPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[30]
+	mi := &file_tetragon_sensors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2534,7 @@ func (x *EnableTracingPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableTracingPolicyResponse.ProtoReflect.Descriptor instead.
 func (*EnableTracingPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{30}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{31}
 }
 
 // DisableTracingPolicyResponse is empty.
@@ -2310,7 +2546,7 @@ type DisableTracingPolicyResponse struct {
 
 func (x *DisableTracingPolicyResponse) Reset() {
 	*x = DisableTracingPolicyResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[31]
+	mi := &file_tetragon_sensors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2558,7 @@ func (x *DisableTracingPolicyResponse) String() string {
 func (*DisableTracingPolicyResponse) ProtoMessage() {}
 
 func (x *DisableTracingPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[31]
+	mi := &file_tetragon_sensors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2571,7 @@ func (x *DisableTracingPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableTracingPolicyResponse.ProtoReflect.Descriptor instead.
 func (*DisableTracingPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{31}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{32}
 }
 
 // ConfigureTracingPolicyResponse is empty.
@@ -2347,7 +2583,7 @@ type ConfigureTracingPolicyResponse struct {
 
 func (x *ConfigureTracingPolicyResponse) Reset() {
 	*x = ConfigureTracingPolicyResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[32]
+	mi := &file_tetragon_sensors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2595,7 @@ func (x *ConfigureTracingPolicyResponse) String() string {
 func (*ConfigureTracingPolicyResponse) ProtoMessage() {}
 
 func (x *ConfigureTracingPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[32]
+	mi := &file_tetragon_sensors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2608,7 @@ func (x *ConfigureTracingPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureTracingPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureTracingPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{32}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{33}
 }
 
 // RemoveSensorResponse is empty.
@@ -2384,7 +2620,7 @@ type RemoveSensorResponse struct {
 
 func (x *RemoveSensorResponse) Reset() {
 	*x = RemoveSensorResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[33]
+	mi := &file_tetragon_sensors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2632,7 @@ func (x *RemoveSensorResponse) String() string {
 func (*RemoveSensorResponse) ProtoMessage() {}
 
 func (x *RemoveSensorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[33]
+	mi := &file_tetragon_sensors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2645,7 @@ func (x *RemoveSensorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSensorResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSensorResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{33}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{34}
 }
 
 // EnableSensorResponse is empty.
@@ -2421,7 +2657,7 @@ type EnableSensorResponse struct {
 
 func (x *EnableSensorResponse) Reset() {
 	*x = EnableSensorResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[34]
+	mi := &file_tetragon_sensors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2669,7 @@ func (x *EnableSensorResponse) String() string {
 func (*EnableSensorResponse) ProtoMessage() {}
 
 func (x *EnableSensorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[34]
+	mi := &file_tetragon_sensors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2682,7 @@ func (x *EnableSensorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableSensorResponse.ProtoReflect.Descriptor instead.
 func (*EnableSensorResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{34}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{35}
 }
 
 // DisableSensorResponse is empty.
@@ -2458,7 +2694,7 @@ type DisableSensorResponse struct {
 
 func (x *DisableSensorResponse) Reset() {
 	*x = DisableSensorResponse{}
-	mi := &file_tetragon_sensors_proto_msgTypes[35]
+	mi := &file_tetragon_sensors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2706,7 @@ func (x *DisableSensorResponse) String() string {
 func (*DisableSensorResponse) ProtoMessage() {}
 
 func (x *DisableSensorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[35]
+	mi := &file_tetragon_sensors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2719,7 @@ func (x *DisableSensorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableSensorResponse.ProtoReflect.Descriptor instead.
 func (*DisableSensorResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{35}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{36}
 }
 
 // ListDomainsRequest is empty.
@@ -2495,7 +2731,7 @@ type ListDomainsRequest struct {
 
 func (x *ListDomainsRequest) Reset() {
 	*x = ListDomainsRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[36]
+	mi := &file_tetragon_sensors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2743,7 @@ func (x *ListDomainsRequest) String() string {
 func (*ListDomainsRequest) ProtoMessage() {}
 
 func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[36]
+	mi := &file_tetragon_sensors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2756,7 @@ func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsRequest.ProtoReflect.Descriptor instead.
 func (*ListDomainsRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{36}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{37}
 }
 
 // GetVersionRequest is empty.
@@ -2532,7 +2768,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[37]
+	mi := &file_tetragon_sensors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2780,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[37]
+	mi := &file_tetragon_sensors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2793,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{37}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{38}
 }
 
 // GetInfoRequest is empty.
@@ -2569,7 +2805,7 @@ type GetInfoRequest struct {
 
 func (x *GetInfoRequest) Reset() {
 	*x = GetInfoRequest{}
-	mi := &file_tetragon_sensors_proto_msgTypes[38]
+	mi := &file_tetragon_sensors_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2817,7 @@ func (x *GetInfoRequest) String() string {
 func (*GetInfoRequest) ProtoMessage() {}
 
 func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[38]
+	mi := &file_tetragon_sensors_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2830,7 @@ func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetInfoRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{38}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{39}
 }
 
 // Probe is one feature of the kernel.
@@ -2610,7 +2846,7 @@ type GetInfoResponse_Probe struct {
 
 func (x *GetInfoResponse_Probe) Reset() {
 	*x = GetInfoResponse_Probe{}
-	mi := &file_tetragon_sensors_proto_msgTypes[39]
+	mi := &file_tetragon_sensors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2858,7 @@ func (x *GetInfoResponse_Probe) String() string {
 func (*GetInfoResponse_Probe) ProtoMessage() {}
 
 func (x *GetInfoResponse_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[39]
+	mi := &file_tetragon_sensors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2871,7 @@ func (x *GetInfoResponse_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse_Probe.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse_Probe) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{19, 0}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{20, 0}
 }
 
 func (x *GetInfoResponse_Probe) GetName() string {
@@ -2665,7 +2901,7 @@ type GetInfoResponse_ConfVal struct {
 
 func (x *GetInfoResponse_ConfVal) Reset() {
 	*x = GetInfoResponse_ConfVal{}
-	mi := &file_tetragon_sensors_proto_msgTypes[40]
+	mi := &file_tetragon_sensors_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2913,7 @@ func (x *GetInfoResponse_ConfVal) String() string {
 func (*GetInfoResponse_ConfVal) ProtoMessage() {}
 
 func (x *GetInfoResponse_ConfVal) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[40]
+	mi := &file_tetragon_sensors_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2926,7 @@ func (x *GetInfoResponse_ConfVal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse_ConfVal.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse_ConfVal) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{19, 1}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{20, 1}
 }
 
 func (x *GetInfoResponse_ConfVal) GetKey() string {
@@ -2724,7 +2960,7 @@ type GetInfoResponse_BuildInfo struct {
 
 func (x *GetInfoResponse_BuildInfo) Reset() {
 	*x = GetInfoResponse_BuildInfo{}
-	mi := &file_tetragon_sensors_proto_msgTypes[41]
+	mi := &file_tetragon_sensors_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2736,7 +2972,7 @@ func (x *GetInfoResponse_BuildInfo) String() string {
 func (*GetInfoResponse_BuildInfo) ProtoMessage() {}
 
 func (x *GetInfoResponse_BuildInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_sensors_proto_msgTypes[41]
+	mi := &file_tetragon_sensors_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2749,7 +2985,7 @@ func (x *GetInfoResponse_BuildInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse_BuildInfo.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse_BuildInfo) Descriptor() ([]byte, []int) {
-	return file_tetragon_sensors_proto_rawDescGZIP(), []int{19, 2}
+	return file_tetragon_sensors_proto_rawDescGZIP(), []int{20, 2}
 }
 
 func (x *GetInfoResponse_BuildInfo) GetGoVersion() string {
@@ -2823,7 +3059,7 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\asection\x18\x01 \x01(\tR\asection\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.tetragon.HookStateR\x05state\x12)\n" +
 	"\x10hook_description\x18\x03 \x01(\tR\x0fhookDescription\x12\x19\n" +
-	"\bhook_idx\x18\x04 \x01(\rR\ahookIdx\"\x81\x04\n" +
+	"\bhook_idx\x18\x04 \x01(\rR\ahookIdx\"\xe7\x04\n" +
 	"\x13TracingPolicyStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -2839,13 +3075,42 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\x04mode\x18\v \x01(\x0e2\x1b.tetragon.TracingPolicyModeR\x04mode\x127\n" +
 	"\x05stats\x18\f \x01(\v2\x1c.tetragon.TracingPolicyStatsH\x00R\x05stats\x88\x01\x01\x12\x16\n" +
 	"\x06domain\x18\r \x01(\tR\x06domain\x129\n" +
-	"\rhook_statuses\x18\x0e \x03(\v2\x14.tetragon.HookStatusR\fhookStatusesB\b\n" +
-	"\x06_stats\"X\n" +
+	"\rhook_statuses\x18\x0e \x03(\v2\x14.tetragon.HookStatusR\fhookStatuses\x12\x1b\n" +
+	"\bwarnings\x18\xe8\a \x03(\tR\bwarnings\x122\n" +
+	"\x05hooks\x18\xe9\a \x03(\v2\x1b.tetragon.TracingPolicyHookR\x05hooks\x12\x13\n" +
+	"\x04file\x18\xea\a \x01(\tR\x04fileB\b\n" +
+	"\x06_stats\"\xd6\x03\n" +
+	"\x11TracingPolicyHook\x12\x18\n" +
+	"\asection\x18\x01 \x01(\tR\asection\x12\x19\n" +
+	"\bhook_idx\x18\x02 \x01(\rR\ahookIdx\x12\x1a\n" +
+	"\bfunction\x18\x03 \x01(\tR\bfunction\x12\x1a\n" +
+	"\battached\x18\x04 \x01(\tR\battached\x12\x1e\n" +
+	"\n" +
+	"equivalent\x18\x05 \x01(\bR\n" +
+	"equivalent\x12\x1a\n" +
+	"\binactive\x18\x06 \x01(\tR\binactive\x12\x18\n" +
+	"\acaveats\x18\a \x03(\tR\acaveats\x12\x14\n" +
+	"\x05tried\x18\b \x03(\tR\x05tried\x12\x18\n" +
+	"\amatched\x18\t \x01(\x04R\amatched\x12\x16\n" +
+	"\x06posted\x18\n" +
+	" \x01(\x04R\x06posted\x12\x16\n" +
+	"\x06nopost\x18\v \x01(\x04R\x06nopost\x12\x18\n" +
+	"\alimited\x18\f \x01(\x04R\alimited\x12\x12\n" +
+	"\x04lost\x18\r \x01(\x04R\x04lost\x12\x16\n" +
+	"\x06missed\x18\x0e \x01(\x04R\x06missed\x12(\n" +
+	"\x10hooks_of_program\x18\x0f \x01(\rR\x0ehooksOfProgram\x12.\n" +
+	"\x13kernel_memory_bytes\x18\x10 \x01(\x04R\x11kernelMemoryBytes\"X\n" +
 	"\x1bListTracingPoliciesResponse\x129\n" +
-	"\bpolicies\x18\x01 \x03(\v2\x1d.tetragon.TracingPolicyStatusR\bpolicies\"E\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x1d.tetragon.TracingPolicyStatusR\bpolicies\"\x84\x02\n" +
 	"\x17AddTracingPolicyRequest\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\tR\x04yaml\x12\x16\n" +
-	"\x06domain\x18\x02 \x01(\tR\x06domain\"f\n" +
+	"\x06domain\x18\x02 \x01(\tR\x06domain\x12O\n" +
+	"\tvariables\x18\xe8\a \x03(\v20.tetragon.AddTracingPolicyRequest.VariablesEntryR\tvariables\x12\x13\n" +
+	"\x04file\x18\xe9\a \x01(\tR\x04file\x12\x19\n" +
+	"\areplace\x18\xea\a \x01(\bR\areplace\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
 	"\x1aDeleteTracingPolicyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x16\n" +
@@ -3004,7 +3269,7 @@ func file_tetragon_sensors_proto_rawDescGZIP() []byte {
 }
 
 var file_tetragon_sensors_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_tetragon_sensors_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_tetragon_sensors_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_tetragon_sensors_proto_goTypes = []any{
 	(TracingPolicyState)(0),                     // 0: tetragon.TracingPolicyState
 	(TracingPolicyMode)(0),                      // 1: tetragon.TracingPolicyMode
@@ -3019,56 +3284,58 @@ var file_tetragon_sensors_proto_goTypes = []any{
 	(*TracingPolicyStats)(nil),                  // 10: tetragon.TracingPolicyStats
 	(*HookStatus)(nil),                          // 11: tetragon.HookStatus
 	(*TracingPolicyStatus)(nil),                 // 12: tetragon.TracingPolicyStatus
-	(*ListTracingPoliciesResponse)(nil),         // 13: tetragon.ListTracingPoliciesResponse
-	(*AddTracingPolicyRequest)(nil),             // 14: tetragon.AddTracingPolicyRequest
-	(*DeleteTracingPolicyRequest)(nil),          // 15: tetragon.DeleteTracingPolicyRequest
-	(*EnableTracingPolicyRequest)(nil),          // 16: tetragon.EnableTracingPolicyRequest
-	(*DisableTracingPolicyRequest)(nil),         // 17: tetragon.DisableTracingPolicyRequest
-	(*ConfigureTracingPolicyRequest)(nil),       // 18: tetragon.ConfigureTracingPolicyRequest
-	(*RemoveSensorRequest)(nil),                 // 19: tetragon.RemoveSensorRequest
-	(*EnableSensorRequest)(nil),                 // 20: tetragon.EnableSensorRequest
-	(*DisableSensorRequest)(nil),                // 21: tetragon.DisableSensorRequest
-	(*ListDomainsResponse)(nil),                 // 22: tetragon.ListDomainsResponse
-	(*GetVersionResponse)(nil),                  // 23: tetragon.GetVersionResponse
-	(*GetInfoResponse)(nil),                     // 24: tetragon.GetInfoResponse
-	(*DumpProcessCacheReqArgs)(nil),             // 25: tetragon.DumpProcessCacheReqArgs
-	(*ProcessInternal)(nil),                     // 26: tetragon.ProcessInternal
-	(*DumpProcessCacheResArgs)(nil),             // 27: tetragon.DumpProcessCacheResArgs
-	(*GetDebugRequest)(nil),                     // 28: tetragon.GetDebugRequest
-	(*GetDebugResponse)(nil),                    // 29: tetragon.GetDebugResponse
-	(*SetDebugRequest)(nil),                     // 30: tetragon.SetDebugRequest
-	(*SetDebugResponse)(nil),                    // 31: tetragon.SetDebugResponse
-	(*ListSensorsRequest)(nil),                  // 32: tetragon.ListSensorsRequest
-	(*AddTracingPolicyResponse)(nil),            // 33: tetragon.AddTracingPolicyResponse
-	(*DeleteTracingPolicyResponse)(nil),         // 34: tetragon.DeleteTracingPolicyResponse
-	(*EnableTracingPolicyResponse)(nil),         // 35: tetragon.EnableTracingPolicyResponse
-	(*DisableTracingPolicyResponse)(nil),        // 36: tetragon.DisableTracingPolicyResponse
-	(*ConfigureTracingPolicyResponse)(nil),      // 37: tetragon.ConfigureTracingPolicyResponse
-	(*RemoveSensorResponse)(nil),                // 38: tetragon.RemoveSensorResponse
-	(*EnableSensorResponse)(nil),                // 39: tetragon.EnableSensorResponse
-	(*DisableSensorResponse)(nil),               // 40: tetragon.DisableSensorResponse
-	(*ListDomainsRequest)(nil),                  // 41: tetragon.ListDomainsRequest
-	(*GetVersionRequest)(nil),                   // 42: tetragon.GetVersionRequest
-	(*GetInfoRequest)(nil),                      // 43: tetragon.GetInfoRequest
-	(*GetInfoResponse_Probe)(nil),               // 44: tetragon.GetInfoResponse.Probe
-	(*GetInfoResponse_ConfVal)(nil),             // 45: tetragon.GetInfoResponse.ConfVal
-	(*GetInfoResponse_BuildInfo)(nil),           // 46: tetragon.GetInfoResponse.BuildInfo
-	nil,                                         // 47: tetragon.ProcessInternal.RefcntOpsEntry
-	(*wrapperspb.UInt32Value)(nil),              // 48: google.protobuf.UInt32Value
-	(*Process)(nil),                             // 49: tetragon.Process
-	(*wrapperspb.BoolValue)(nil),                // 50: google.protobuf.BoolValue
-	(*anypb.Any)(nil),                           // 51: google.protobuf.Any
-	(*GetEventsRequest)(nil),                    // 52: tetragon.GetEventsRequest
-	(*GetHealthStatusRequest)(nil),              // 53: tetragon.GetHealthStatusRequest
-	(*RuntimeHookRequest)(nil),                  // 54: tetragon.RuntimeHookRequest
-	(*GetEventsResponse)(nil),                   // 55: tetragon.GetEventsResponse
-	(*GetHealthStatusResponse)(nil),             // 56: tetragon.GetHealthStatusResponse
-	(*RuntimeHookResponse)(nil),                 // 57: tetragon.RuntimeHookResponse
+	(*TracingPolicyHook)(nil),                   // 13: tetragon.TracingPolicyHook
+	(*ListTracingPoliciesResponse)(nil),         // 14: tetragon.ListTracingPoliciesResponse
+	(*AddTracingPolicyRequest)(nil),             // 15: tetragon.AddTracingPolicyRequest
+	(*DeleteTracingPolicyRequest)(nil),          // 16: tetragon.DeleteTracingPolicyRequest
+	(*EnableTracingPolicyRequest)(nil),          // 17: tetragon.EnableTracingPolicyRequest
+	(*DisableTracingPolicyRequest)(nil),         // 18: tetragon.DisableTracingPolicyRequest
+	(*ConfigureTracingPolicyRequest)(nil),       // 19: tetragon.ConfigureTracingPolicyRequest
+	(*RemoveSensorRequest)(nil),                 // 20: tetragon.RemoveSensorRequest
+	(*EnableSensorRequest)(nil),                 // 21: tetragon.EnableSensorRequest
+	(*DisableSensorRequest)(nil),                // 22: tetragon.DisableSensorRequest
+	(*ListDomainsResponse)(nil),                 // 23: tetragon.ListDomainsResponse
+	(*GetVersionResponse)(nil),                  // 24: tetragon.GetVersionResponse
+	(*GetInfoResponse)(nil),                     // 25: tetragon.GetInfoResponse
+	(*DumpProcessCacheReqArgs)(nil),             // 26: tetragon.DumpProcessCacheReqArgs
+	(*ProcessInternal)(nil),                     // 27: tetragon.ProcessInternal
+	(*DumpProcessCacheResArgs)(nil),             // 28: tetragon.DumpProcessCacheResArgs
+	(*GetDebugRequest)(nil),                     // 29: tetragon.GetDebugRequest
+	(*GetDebugResponse)(nil),                    // 30: tetragon.GetDebugResponse
+	(*SetDebugRequest)(nil),                     // 31: tetragon.SetDebugRequest
+	(*SetDebugResponse)(nil),                    // 32: tetragon.SetDebugResponse
+	(*ListSensorsRequest)(nil),                  // 33: tetragon.ListSensorsRequest
+	(*AddTracingPolicyResponse)(nil),            // 34: tetragon.AddTracingPolicyResponse
+	(*DeleteTracingPolicyResponse)(nil),         // 35: tetragon.DeleteTracingPolicyResponse
+	(*EnableTracingPolicyResponse)(nil),         // 36: tetragon.EnableTracingPolicyResponse
+	(*DisableTracingPolicyResponse)(nil),        // 37: tetragon.DisableTracingPolicyResponse
+	(*ConfigureTracingPolicyResponse)(nil),      // 38: tetragon.ConfigureTracingPolicyResponse
+	(*RemoveSensorResponse)(nil),                // 39: tetragon.RemoveSensorResponse
+	(*EnableSensorResponse)(nil),                // 40: tetragon.EnableSensorResponse
+	(*DisableSensorResponse)(nil),               // 41: tetragon.DisableSensorResponse
+	(*ListDomainsRequest)(nil),                  // 42: tetragon.ListDomainsRequest
+	(*GetVersionRequest)(nil),                   // 43: tetragon.GetVersionRequest
+	(*GetInfoRequest)(nil),                      // 44: tetragon.GetInfoRequest
+	nil,                                         // 45: tetragon.AddTracingPolicyRequest.VariablesEntry
+	(*GetInfoResponse_Probe)(nil),               // 46: tetragon.GetInfoResponse.Probe
+	(*GetInfoResponse_ConfVal)(nil),             // 47: tetragon.GetInfoResponse.ConfVal
+	(*GetInfoResponse_BuildInfo)(nil),           // 48: tetragon.GetInfoResponse.BuildInfo
+	nil,                                         // 49: tetragon.ProcessInternal.RefcntOpsEntry
+	(*wrapperspb.UInt32Value)(nil),              // 50: google.protobuf.UInt32Value
+	(*Process)(nil),                             // 51: tetragon.Process
+	(*wrapperspb.BoolValue)(nil),                // 52: google.protobuf.BoolValue
+	(*anypb.Any)(nil),                           // 53: google.protobuf.Any
+	(*GetEventsRequest)(nil),                    // 54: tetragon.GetEventsRequest
+	(*GetHealthStatusRequest)(nil),              // 55: tetragon.GetHealthStatusRequest
+	(*RuntimeHookRequest)(nil),                  // 56: tetragon.RuntimeHookRequest
+	(*GetEventsResponse)(nil),                   // 57: tetragon.GetEventsResponse
+	(*GetHealthStatusResponse)(nil),             // 58: tetragon.GetHealthStatusResponse
+	(*RuntimeHookResponse)(nil),                 // 59: tetragon.RuntimeHookResponse
 }
 var file_tetragon_sensors_proto_depIdxs = []int32{
 	5,  // 0: tetragon.ListSensorsResponse.sensors:type_name -> tetragon.SensorStatus
-	48, // 1: tetragon.TracingPolicySelectorActionCounters.hook_index:type_name -> google.protobuf.UInt32Value
-	48, // 2: tetragon.TracingPolicySelectorActionCounters.selector_index:type_name -> google.protobuf.UInt32Value
+	50, // 1: tetragon.TracingPolicySelectorActionCounters.hook_index:type_name -> google.protobuf.UInt32Value
+	50, // 2: tetragon.TracingPolicySelectorActionCounters.selector_index:type_name -> google.protobuf.UInt32Value
 	8,  // 3: tetragon.TracingPolicySelectorActionCounters.action_counters:type_name -> tetragon.TracingPolicyActionCounters
 	8,  // 4: tetragon.TracingPolicyStats.action_counters:type_name -> tetragon.TracingPolicyActionCounters
 	9,  // 5: tetragon.TracingPolicyStats.selector_action_counters:type_name -> tetragon.TracingPolicySelectorActionCounters
@@ -3077,67 +3344,69 @@ var file_tetragon_sensors_proto_depIdxs = []int32{
 	1,  // 8: tetragon.TracingPolicyStatus.mode:type_name -> tetragon.TracingPolicyMode
 	10, // 9: tetragon.TracingPolicyStatus.stats:type_name -> tetragon.TracingPolicyStats
 	11, // 10: tetragon.TracingPolicyStatus.hook_statuses:type_name -> tetragon.HookStatus
-	12, // 11: tetragon.ListTracingPoliciesResponse.policies:type_name -> tetragon.TracingPolicyStatus
-	1,  // 12: tetragon.ConfigureTracingPolicyRequest.mode:type_name -> tetragon.TracingPolicyMode
-	44, // 13: tetragon.GetInfoResponse.probes:type_name -> tetragon.GetInfoResponse.Probe
-	45, // 14: tetragon.GetInfoResponse.conf:type_name -> tetragon.GetInfoResponse.ConfVal
-	46, // 15: tetragon.GetInfoResponse.build:type_name -> tetragon.GetInfoResponse.BuildInfo
-	49, // 16: tetragon.ProcessInternal.process:type_name -> tetragon.Process
-	48, // 17: tetragon.ProcessInternal.refcnt:type_name -> google.protobuf.UInt32Value
-	47, // 18: tetragon.ProcessInternal.refcnt_ops:type_name -> tetragon.ProcessInternal.RefcntOpsEntry
-	26, // 19: tetragon.DumpProcessCacheResArgs.processes:type_name -> tetragon.ProcessInternal
-	3,  // 20: tetragon.GetDebugRequest.flag:type_name -> tetragon.ConfigFlag
-	25, // 21: tetragon.GetDebugRequest.dump:type_name -> tetragon.DumpProcessCacheReqArgs
-	3,  // 22: tetragon.GetDebugResponse.flag:type_name -> tetragon.ConfigFlag
-	4,  // 23: tetragon.GetDebugResponse.level:type_name -> tetragon.LogLevel
-	27, // 24: tetragon.GetDebugResponse.processes:type_name -> tetragon.DumpProcessCacheResArgs
-	3,  // 25: tetragon.SetDebugRequest.flag:type_name -> tetragon.ConfigFlag
-	4,  // 26: tetragon.SetDebugRequest.level:type_name -> tetragon.LogLevel
-	3,  // 27: tetragon.SetDebugResponse.flag:type_name -> tetragon.ConfigFlag
-	4,  // 28: tetragon.SetDebugResponse.level:type_name -> tetragon.LogLevel
-	50, // 29: tetragon.GetInfoResponse.Probe.Enabled:type_name -> google.protobuf.BoolValue
-	51, // 30: tetragon.GetInfoResponse.ConfVal.value:type_name -> google.protobuf.Any
-	52, // 31: tetragon.FineGuidanceSensors.GetEvents:input_type -> tetragon.GetEventsRequest
-	53, // 32: tetragon.FineGuidanceSensors.GetHealth:input_type -> tetragon.GetHealthStatusRequest
-	14, // 33: tetragon.FineGuidanceSensors.AddTracingPolicy:input_type -> tetragon.AddTracingPolicyRequest
-	15, // 34: tetragon.FineGuidanceSensors.DeleteTracingPolicy:input_type -> tetragon.DeleteTracingPolicyRequest
-	7,  // 35: tetragon.FineGuidanceSensors.ListTracingPolicies:input_type -> tetragon.ListTracingPoliciesRequest
-	18, // 36: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:input_type -> tetragon.ConfigureTracingPolicyRequest
-	16, // 37: tetragon.FineGuidanceSensors.EnableTracingPolicy:input_type -> tetragon.EnableTracingPolicyRequest
-	17, // 38: tetragon.FineGuidanceSensors.DisableTracingPolicy:input_type -> tetragon.DisableTracingPolicyRequest
-	32, // 39: tetragon.FineGuidanceSensors.ListSensors:input_type -> tetragon.ListSensorsRequest
-	20, // 40: tetragon.FineGuidanceSensors.EnableSensor:input_type -> tetragon.EnableSensorRequest
-	21, // 41: tetragon.FineGuidanceSensors.DisableSensor:input_type -> tetragon.DisableSensorRequest
-	19, // 42: tetragon.FineGuidanceSensors.RemoveSensor:input_type -> tetragon.RemoveSensorRequest
-	41, // 43: tetragon.FineGuidanceSensors.ListDomains:input_type -> tetragon.ListDomainsRequest
-	42, // 44: tetragon.FineGuidanceSensors.GetVersion:input_type -> tetragon.GetVersionRequest
-	43, // 45: tetragon.FineGuidanceSensors.GetInfo:input_type -> tetragon.GetInfoRequest
-	54, // 46: tetragon.FineGuidanceSensors.RuntimeHook:input_type -> tetragon.RuntimeHookRequest
-	28, // 47: tetragon.FineGuidanceSensors.GetDebug:input_type -> tetragon.GetDebugRequest
-	30, // 48: tetragon.FineGuidanceSensors.SetDebug:input_type -> tetragon.SetDebugRequest
-	55, // 49: tetragon.FineGuidanceSensors.GetEvents:output_type -> tetragon.GetEventsResponse
-	56, // 50: tetragon.FineGuidanceSensors.GetHealth:output_type -> tetragon.GetHealthStatusResponse
-	33, // 51: tetragon.FineGuidanceSensors.AddTracingPolicy:output_type -> tetragon.AddTracingPolicyResponse
-	34, // 52: tetragon.FineGuidanceSensors.DeleteTracingPolicy:output_type -> tetragon.DeleteTracingPolicyResponse
-	13, // 53: tetragon.FineGuidanceSensors.ListTracingPolicies:output_type -> tetragon.ListTracingPoliciesResponse
-	37, // 54: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:output_type -> tetragon.ConfigureTracingPolicyResponse
-	35, // 55: tetragon.FineGuidanceSensors.EnableTracingPolicy:output_type -> tetragon.EnableTracingPolicyResponse
-	36, // 56: tetragon.FineGuidanceSensors.DisableTracingPolicy:output_type -> tetragon.DisableTracingPolicyResponse
-	6,  // 57: tetragon.FineGuidanceSensors.ListSensors:output_type -> tetragon.ListSensorsResponse
-	39, // 58: tetragon.FineGuidanceSensors.EnableSensor:output_type -> tetragon.EnableSensorResponse
-	40, // 59: tetragon.FineGuidanceSensors.DisableSensor:output_type -> tetragon.DisableSensorResponse
-	38, // 60: tetragon.FineGuidanceSensors.RemoveSensor:output_type -> tetragon.RemoveSensorResponse
-	22, // 61: tetragon.FineGuidanceSensors.ListDomains:output_type -> tetragon.ListDomainsResponse
-	23, // 62: tetragon.FineGuidanceSensors.GetVersion:output_type -> tetragon.GetVersionResponse
-	24, // 63: tetragon.FineGuidanceSensors.GetInfo:output_type -> tetragon.GetInfoResponse
-	57, // 64: tetragon.FineGuidanceSensors.RuntimeHook:output_type -> tetragon.RuntimeHookResponse
-	29, // 65: tetragon.FineGuidanceSensors.GetDebug:output_type -> tetragon.GetDebugResponse
-	31, // 66: tetragon.FineGuidanceSensors.SetDebug:output_type -> tetragon.SetDebugResponse
-	49, // [49:67] is the sub-list for method output_type
-	31, // [31:49] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	13, // 11: tetragon.TracingPolicyStatus.hooks:type_name -> tetragon.TracingPolicyHook
+	12, // 12: tetragon.ListTracingPoliciesResponse.policies:type_name -> tetragon.TracingPolicyStatus
+	45, // 13: tetragon.AddTracingPolicyRequest.variables:type_name -> tetragon.AddTracingPolicyRequest.VariablesEntry
+	1,  // 14: tetragon.ConfigureTracingPolicyRequest.mode:type_name -> tetragon.TracingPolicyMode
+	46, // 15: tetragon.GetInfoResponse.probes:type_name -> tetragon.GetInfoResponse.Probe
+	47, // 16: tetragon.GetInfoResponse.conf:type_name -> tetragon.GetInfoResponse.ConfVal
+	48, // 17: tetragon.GetInfoResponse.build:type_name -> tetragon.GetInfoResponse.BuildInfo
+	51, // 18: tetragon.ProcessInternal.process:type_name -> tetragon.Process
+	50, // 19: tetragon.ProcessInternal.refcnt:type_name -> google.protobuf.UInt32Value
+	49, // 20: tetragon.ProcessInternal.refcnt_ops:type_name -> tetragon.ProcessInternal.RefcntOpsEntry
+	27, // 21: tetragon.DumpProcessCacheResArgs.processes:type_name -> tetragon.ProcessInternal
+	3,  // 22: tetragon.GetDebugRequest.flag:type_name -> tetragon.ConfigFlag
+	26, // 23: tetragon.GetDebugRequest.dump:type_name -> tetragon.DumpProcessCacheReqArgs
+	3,  // 24: tetragon.GetDebugResponse.flag:type_name -> tetragon.ConfigFlag
+	4,  // 25: tetragon.GetDebugResponse.level:type_name -> tetragon.LogLevel
+	28, // 26: tetragon.GetDebugResponse.processes:type_name -> tetragon.DumpProcessCacheResArgs
+	3,  // 27: tetragon.SetDebugRequest.flag:type_name -> tetragon.ConfigFlag
+	4,  // 28: tetragon.SetDebugRequest.level:type_name -> tetragon.LogLevel
+	3,  // 29: tetragon.SetDebugResponse.flag:type_name -> tetragon.ConfigFlag
+	4,  // 30: tetragon.SetDebugResponse.level:type_name -> tetragon.LogLevel
+	52, // 31: tetragon.GetInfoResponse.Probe.Enabled:type_name -> google.protobuf.BoolValue
+	53, // 32: tetragon.GetInfoResponse.ConfVal.value:type_name -> google.protobuf.Any
+	54, // 33: tetragon.FineGuidanceSensors.GetEvents:input_type -> tetragon.GetEventsRequest
+	55, // 34: tetragon.FineGuidanceSensors.GetHealth:input_type -> tetragon.GetHealthStatusRequest
+	15, // 35: tetragon.FineGuidanceSensors.AddTracingPolicy:input_type -> tetragon.AddTracingPolicyRequest
+	16, // 36: tetragon.FineGuidanceSensors.DeleteTracingPolicy:input_type -> tetragon.DeleteTracingPolicyRequest
+	7,  // 37: tetragon.FineGuidanceSensors.ListTracingPolicies:input_type -> tetragon.ListTracingPoliciesRequest
+	19, // 38: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:input_type -> tetragon.ConfigureTracingPolicyRequest
+	17, // 39: tetragon.FineGuidanceSensors.EnableTracingPolicy:input_type -> tetragon.EnableTracingPolicyRequest
+	18, // 40: tetragon.FineGuidanceSensors.DisableTracingPolicy:input_type -> tetragon.DisableTracingPolicyRequest
+	33, // 41: tetragon.FineGuidanceSensors.ListSensors:input_type -> tetragon.ListSensorsRequest
+	21, // 42: tetragon.FineGuidanceSensors.EnableSensor:input_type -> tetragon.EnableSensorRequest
+	22, // 43: tetragon.FineGuidanceSensors.DisableSensor:input_type -> tetragon.DisableSensorRequest
+	20, // 44: tetragon.FineGuidanceSensors.RemoveSensor:input_type -> tetragon.RemoveSensorRequest
+	42, // 45: tetragon.FineGuidanceSensors.ListDomains:input_type -> tetragon.ListDomainsRequest
+	43, // 46: tetragon.FineGuidanceSensors.GetVersion:input_type -> tetragon.GetVersionRequest
+	44, // 47: tetragon.FineGuidanceSensors.GetInfo:input_type -> tetragon.GetInfoRequest
+	56, // 48: tetragon.FineGuidanceSensors.RuntimeHook:input_type -> tetragon.RuntimeHookRequest
+	29, // 49: tetragon.FineGuidanceSensors.GetDebug:input_type -> tetragon.GetDebugRequest
+	31, // 50: tetragon.FineGuidanceSensors.SetDebug:input_type -> tetragon.SetDebugRequest
+	57, // 51: tetragon.FineGuidanceSensors.GetEvents:output_type -> tetragon.GetEventsResponse
+	58, // 52: tetragon.FineGuidanceSensors.GetHealth:output_type -> tetragon.GetHealthStatusResponse
+	34, // 53: tetragon.FineGuidanceSensors.AddTracingPolicy:output_type -> tetragon.AddTracingPolicyResponse
+	35, // 54: tetragon.FineGuidanceSensors.DeleteTracingPolicy:output_type -> tetragon.DeleteTracingPolicyResponse
+	14, // 55: tetragon.FineGuidanceSensors.ListTracingPolicies:output_type -> tetragon.ListTracingPoliciesResponse
+	38, // 56: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:output_type -> tetragon.ConfigureTracingPolicyResponse
+	36, // 57: tetragon.FineGuidanceSensors.EnableTracingPolicy:output_type -> tetragon.EnableTracingPolicyResponse
+	37, // 58: tetragon.FineGuidanceSensors.DisableTracingPolicy:output_type -> tetragon.DisableTracingPolicyResponse
+	6,  // 59: tetragon.FineGuidanceSensors.ListSensors:output_type -> tetragon.ListSensorsResponse
+	40, // 60: tetragon.FineGuidanceSensors.EnableSensor:output_type -> tetragon.EnableSensorResponse
+	41, // 61: tetragon.FineGuidanceSensors.DisableSensor:output_type -> tetragon.DisableSensorResponse
+	39, // 62: tetragon.FineGuidanceSensors.RemoveSensor:output_type -> tetragon.RemoveSensorResponse
+	23, // 63: tetragon.FineGuidanceSensors.ListDomains:output_type -> tetragon.ListDomainsResponse
+	24, // 64: tetragon.FineGuidanceSensors.GetVersion:output_type -> tetragon.GetVersionResponse
+	25, // 65: tetragon.FineGuidanceSensors.GetInfo:output_type -> tetragon.GetInfoResponse
+	59, // 66: tetragon.FineGuidanceSensors.RuntimeHook:output_type -> tetragon.RuntimeHookResponse
+	30, // 67: tetragon.FineGuidanceSensors.GetDebug:output_type -> tetragon.GetDebugResponse
+	32, // 68: tetragon.FineGuidanceSensors.SetDebug:output_type -> tetragon.SetDebugResponse
+	51, // [51:69] is the sub-list for method output_type
+	33, // [33:51] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_tetragon_sensors_proto_init() }
@@ -3148,18 +3417,18 @@ func file_tetragon_sensors_proto_init() {
 	file_tetragon_events_proto_init()
 	file_tetragon_tetragon_proto_init()
 	file_tetragon_sensors_proto_msgTypes[7].OneofWrappers = []any{}
-	file_tetragon_sensors_proto_msgTypes[13].OneofWrappers = []any{}
-	file_tetragon_sensors_proto_msgTypes[23].OneofWrappers = []any{
+	file_tetragon_sensors_proto_msgTypes[14].OneofWrappers = []any{}
+	file_tetragon_sensors_proto_msgTypes[24].OneofWrappers = []any{
 		(*GetDebugRequest_Dump)(nil),
 	}
-	file_tetragon_sensors_proto_msgTypes[24].OneofWrappers = []any{
+	file_tetragon_sensors_proto_msgTypes[25].OneofWrappers = []any{
 		(*GetDebugResponse_Level)(nil),
 		(*GetDebugResponse_Processes)(nil),
 	}
-	file_tetragon_sensors_proto_msgTypes[25].OneofWrappers = []any{
+	file_tetragon_sensors_proto_msgTypes[26].OneofWrappers = []any{
 		(*SetDebugRequest_Level)(nil),
 	}
-	file_tetragon_sensors_proto_msgTypes[26].OneofWrappers = []any{
+	file_tetragon_sensors_proto_msgTypes[27].OneofWrappers = []any{
 		(*SetDebugResponse_Level)(nil),
 	}
 	type x struct{}
@@ -3168,7 +3437,7 @@ func file_tetragon_sensors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tetragon_sensors_proto_rawDesc), len(file_tetragon_sensors_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
