@@ -23,6 +23,8 @@ type Param struct {
 // Func is a function's prototype, from the kernel's types.
 type Func struct {
 	Name   string
+	Module string // that has it; empty: the kernel itself
+	Same   int    // how many more there are of that name: static functions of different files
 	Params []Param
 	Return Param // Type "void": nothing
 }
@@ -32,38 +34,60 @@ func (f *Func) String() string {
 	var ps []string
 	for _, p := range f.Params {
 		sep := " "
-		if strings.HasSuffix(p.Type, "*") {
+		if strings.HasSuffix(p.Type, "*") || p.Name == "" {
 			sep = ""
 		}
 		ps = append(ps, p.Type+sep+p.Name)
 	}
-	return fmt.Sprintf("%s %s(%s)", f.Return.Type, f.Name, strings.Join(ps, ", "))
+	sep := " "
+	if strings.HasSuffix(f.Return.Type, "*") {
+		sep = ""
+	}
+	return fmt.Sprintf("%s%s%s(%s)", f.Return.Type, sep, f.Name, strings.Join(ps, ", "))
 }
 
-// Func finds a function of the kernel by name; nil if its types have none.
+// Func finds a function by name, in the kernel and in the modules that are loaded; nil if no types have it.
 func (f *Facts) Func(name string) *Func {
-	var fn *btf.Func
-	if f.Types.TypeByName(name, &fn) != nil {
-		// Several of one name: static functions of different files.
-		types, err := f.Types.AnyTypesByName(name)
-		if err != nil {
-			return nil
-		}
-		for _, t := range types {
-			if x, ok := t.(*btf.Func); ok {
-				fn = x
-				break
-			}
-		}
-		if fn == nil {
-			return nil
-		}
+	if fn := funcIn(f.Types, name); fn != nil {
+		return fn
 	}
-	proto, ok := fn.Type.(*btf.FuncProto)
-	if !ok {
+	module := f.moduleOf(name)
+	if module == "" || f.Cache == nil {
 		return nil
 	}
-	return funcOf(name, proto, 0)
+	types, err := f.Cache.Module(module)
+	if err != nil {
+		return nil
+	}
+	fn := funcIn(types, name)
+	if fn != nil {
+		fn.Module = module
+	}
+	return fn
+}
+
+func funcIn(spec *btf.Spec, name string) *Func {
+	types, err := spec.AnyTypesByName(name)
+	if err != nil {
+		return nil
+	}
+	var out *Func
+	for _, t := range types {
+		fn, ok := t.(*btf.Func)
+		if !ok {
+			continue
+		}
+		proto, ok := fn.Type.(*btf.FuncProto)
+		if !ok {
+			continue
+		}
+		if out != nil {
+			out.Same++
+			continue
+		}
+		out = funcOf(name, proto, 0)
+	}
+	return out
 }
 
 func funcOf(name string, proto *btf.FuncProto, skip int) *Func {

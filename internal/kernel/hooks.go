@@ -41,6 +41,7 @@ type hookFacts struct {
 	mu       sync.Mutex
 	features map[Feature]string // why not; empty: it has it
 	funcs    map[string]bool    // functions that can be traced; nil: not known
+	modules  map[string]string  // likewise of modules: function -> module
 	order    []string
 	asked    bool
 }
@@ -140,7 +141,13 @@ func tracefs() string {
 // Traceable says whether a function is among those that the kernel lets be traced; true where it does not tell.
 func (f *Facts) Traceable(name string) bool {
 	f.listFunctions()
-	return f.hooks.funcs == nil || f.hooks.funcs[name]
+	return f.hooks.funcs == nil || f.hooks.funcs[name] || f.hooks.modules[name] != ""
+}
+
+// moduleOf is the module that has a function; empty if none is known to.
+func (f *Facts) moduleOf(name string) string {
+	f.listFunctions()
+	return f.hooks.modules[name]
 }
 
 // Functions lists the functions of the kernel itself that can be traced and whose names match, sorted; it fails where the
@@ -148,7 +155,7 @@ func (f *Facts) Traceable(name string) bool {
 func (f *Facts) Functions(pattern *regexp.Regexp) ([]string, error) {
 	f.listFunctions()
 	if f.hooks.funcs == nil {
-		return nil, errors.New("the kernel does not list what can be traced (available_filter_functions in tracefs)")
+		return nil, errNoFunctions
 	}
 	var out []string
 	for _, n := range f.hooks.order {
@@ -166,14 +173,19 @@ func (f *Facts) listFunctions() {
 		return
 	}
 	f.hooks.asked = true
-	b, err := os.ReadFile(filepath.Join(tracefs(), "available_filter_functions"))
+	dir := tracefs()
+	if dir == "" {
+		return
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "available_filter_functions"))
 	if err != nil || len(b) == 0 {
 		return
 	}
-	f.hooks.funcs = make(map[string]bool)
+	f.hooks.funcs, f.hooks.modules = make(map[string]bool), make(map[string]string)
 	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
 		name, module, _ := strings.Cut(s.Text(), " ")
 		if module != "" {
+			f.hooks.modules[name] = strings.Trim(module, "[]")
 			continue
 		}
 		if !f.hooks.funcs[name] {
@@ -260,9 +272,21 @@ func ParseFormat(text []byte) (*Format, error) {
 	return out, nil
 }
 
-// HostNamespace is the inode number of a namespace of pid 1, by its name in /proc/1/ns; 0 if it is not known.
+// HostNamespace is the inode number of a namespace of pid 1, by its name in /proc/1/ns; 0 if it is not known. Some machines
+// let nobody look at pid 1; kernel threads are in the same namespaces.
 func (f *Facts) HostNamespace(name string) uint32 {
-	link, err := os.Readlink(filepath.Join(f.procfs, "1/ns", name))
+	if n := f.namespace("1", name); n != 0 {
+		return n
+	}
+	comm, err := os.ReadFile(filepath.Join(f.procfs, "2/comm"))
+	if err != nil || strings.TrimSpace(string(comm)) != "kthreadd" {
+		return 0
+	}
+	return f.namespace("2", name)
+}
+
+func (f *Facts) namespace(pid, name string) uint32 {
+	link, err := os.Readlink(filepath.Join(f.procfs, pid, "ns", name))
 	if err != nil {
 		return 0
 	}

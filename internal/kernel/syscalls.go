@@ -66,6 +66,9 @@ var syscallsX64 = map[string]int{
 	"epoll_pwait2": 441, "mount_setattr": 442, "quotactl_fd": 443, "landlock_create_ruleset": 444,
 	"landlock_add_rule": 445, "landlock_restrict_self": 446, "memfd_secret": 447, "process_mrelease": 448,
 	"futex_waitv": 449, "set_mempolicy_home_node": 450,
+	"cachestat": 451, "fchmodat2": 452, "map_shadow_stack": 453, "futex_wake": 454, "futex_wait": 455, "futex_requeue": 456, "statmount": 457,
+	"listmount": 458, "lsm_get_self_attr": 459, "lsm_set_self_attr": 460, "lsm_list_modules": 461, "mseal": 462, "setxattrat": 463,
+	"getxattrat": 464, "listxattrat": 465, "removexattrat": 466, "open_tree_attr": 467, "file_getattr": 468, "file_setattr": 469,
 }
 
 var syscallsI386 = map[string]int{
@@ -145,4 +148,68 @@ var syscallsI386 = map[string]int{
 	"epoll_pwait2": 441, "mount_setattr": 442, "quotactl_fd": 443, "landlock_create_ruleset": 444,
 	"landlock_add_rule": 445, "landlock_restrict_self": 446, "memfd_secret": 447, "process_mrelease": 448,
 	"futex_waitv": 449, "set_mempolicy_home_node": 450,
+	"cachestat": 451, "fchmodat2": 452, "map_shadow_stack": 453, "futex_wake": 454, "futex_wait": 455, "futex_requeue": 456, "statmount": 457,
+	"listmount": 458, "lsm_get_self_attr": 459, "lsm_set_self_attr": 460, "lsm_list_modules": 461, "mseal": 462, "setxattrat": 463,
+	"getxattrat": 464, "listxattrat": 465, "removexattrat": 466, "open_tree_attr": 467, "file_getattr": 468, "file_setattr": 469,
+}
+
+// symbolsX64 and symbolsI386 are the calls whose function has another name than the call: function -> call.
+var symbolsX64 = map[string]string{
+	"newstat": "stat", "newfstat": "fstat", "newlstat": "lstat", "newuname": "uname", "umount": "umount2", "sendfile64": "sendfile",
+}
+
+var symbolsI386 = map[string]string{
+	"newstat": "stat", "newfstat": "fstat", "newlstat": "lstat", "newuname": "uname", "umount": "umount2", "oldumount": "umount",
+	"fstatat64": "fstatat64", "old_mmap": "mmap", "mmap_pgoff": "mmap2", "ia32_mmap_pgoff": "mmap2",
+	"ia32_fstatat64": "fstatat64", "ia32_pread64": "pread64", "ia32_pwrite64": "pwrite64", "ia32_truncate64": "truncate64",
+	"ia32_ftruncate64": "ftruncate64", "old_select": "select", "llseek": "_llseek",
+}
+
+// sixteen are the calls of 32-bit programs that once had ids of 16 bits: NAME has the function NAME16, NAME32 the function NAME.
+var sixteen = []string{
+	"chown", "lchown", "fchown", "setuid", "getuid", "setgid", "getgid", "geteuid", "getegid", "setreuid", "setregid", "getgroups",
+	"setgroups", "setresuid", "getresuid", "setresgid", "getresgid", "setfsuid", "setfsgid",
+}
+
+// SyscallOf is the name of the system call, by its ABI, that a function "sys_NAME" serves.
+func SyscallOf(abi, name string) string {
+	if abi == "x64" {
+		if n, ok := symbolsX64[name]; ok {
+			return n
+		}
+		return name
+	}
+	if n, ok := symbolsI386[name]; ok {
+		return n
+	}
+	for _, n := range sixteen {
+		switch name {
+		case n:
+			return n + "32"
+		case n + "16":
+			return n
+		}
+	}
+	return name
+}
+
+// SymbolOf is the name, without "sys_", of the function that serves a system call.
+func SymbolOf(abi, call string) string {
+	if abi == "x64" {
+		for s, c := range symbolsX64 {
+			if c == call {
+				return s
+			}
+		}
+		return call
+	}
+	for _, n := range sixteen {
+		switch call {
+		case n:
+			return n + "16"
+		case n + "32":
+			return n
+		}
+	}
+	return call
 }
