@@ -734,7 +734,7 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 				for _, p := range slices.Concat(out, c.next) {
 					ids = append(ids, p.p.ID)
 				}
-				overlaps = append(overlaps, m.windows.begin(ids))
+				overlaps = append(overlaps, m.windows.begin(c.key, ids))
 			}
 		}
 		for _, p := range c.next {
@@ -781,9 +781,12 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 			d.link, d.prog = nil, nil
 		}
 	}
+	m.windows.on(overlaps)
 	if handover {
 		// Whoever passed the new program while it was silent must have passed the old one before that falls silent.
 		quiesce()
+		// A thread that was told of by the old program alone is told of by both at its next call, if that comes soon: see Twins.
+		time.Sleep(2 * twinApart)
 	}
 	for _, p := range gone {
 		// A program for system calls that nothing leads to any more finishes what it has begun.

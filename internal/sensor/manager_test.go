@@ -128,8 +128,11 @@ func (g *rig) told() map[string][]uint64 {
 	return out
 }
 
-// provoke makes the system call that the policies of these tests ask for.
-func provoke(arg int) { _, _ = unix.Getpgid(arg) }
+// provoke makes the system calls that the policies of these tests ask for.
+func provoke(arg int) {
+	_, _ = unix.Getpgid(arg)
+	_, _ = unix.Setitimer(unix.ITIMER_VIRTUAL, unix.Itimerval{Interval: unix.Timeval{Sec: int64(arg)}, Value: unix.Timeval{Sec: 1 << 40}})
+}
 
 // Bases of arguments that no other process uses.
 const odd = 0x7abc0000
@@ -148,6 +151,10 @@ func sysPlan(name string, b plan.Backend, lo, hi uint64) *plan.Plan {
 		h.Attach = plan.Attach{Backend: b, Symbol: "sys_enter", Regs: true}
 		h.Values = []plan.Value{arg, {Source: plan.Source{Kind: plan.SourceArg, N: 1}, Type: plan.TypeInt, Bits: 64}}
 		filters = append(filters, plan.Filter{Kind: plan.FilterRanges, Value: 1, Ranges: []plan.Range{{Lo: unix.SYS_GETPGID, Hi: unix.SYS_GETPGID}}})
+	case plan.BackendTp: // itimer_state(int which, const struct itimerspec64 *value, ...), whose interval comes first
+		h.Attach = plan.Attach{Backend: b, Symbol: "itimer_state"}
+		arg.Source = plan.Source{Kind: plan.SourceArg, N: 1, Steps: []plan.Step{{Size: 8}}}
+		h.Values = []plan.Value{arg}
 	case plan.BackendTracepoint:
 		h.Attach = plan.Attach{Backend: b, Symbol: "syscalls/sys_enter_getpgid"}
 		arg.Source = plan.Source{Kind: plan.SourceField, Off: 16, Size: 8}
@@ -160,7 +167,7 @@ func sysPlan(name string, b plan.Backend, lo, hi uint64) *plan.Plan {
 	return &plan.Plan{Policy: name, Hooks: []plan.Hook{h}}
 }
 
-var everywhere = []plan.Backend{plan.BackendRawTp, plan.BackendTracepoint, plan.BackendSysEnter, plan.BackendSysExit}
+var everywhere = []plan.Backend{plan.BackendRawTp, plan.BackendTp, plan.BackendTracepoint, plan.BackendSysEnter, plan.BackendSysExit}
 
 // A policy's life, on each back-end that this kernel has for certain.
 func TestManager_life(t *testing.T) {

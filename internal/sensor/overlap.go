@@ -10,34 +10,59 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tetragon/internal/policy/plan"
 )
 
 // window is the time in which old programs and their successor at an attach point are both on. A call that passes both
 // then is told by both.
 type window struct {
-	id          uint32
-	from, until uint64 // boot clock
-	programs    []uint32
+	point    uint32 // number of the attach point
+	from, on uint64 // boot clock: the new programs were switched on between these
+	until    uint64 // the old ones had been switched off
+	programs []uint32
+}
+
+// has says whether a record lies in the window.
+func (w *window) has(program uint32, time uint64) bool {
+	return w.from <= time && time <= w.until && slices.Contains(w.programs, program)
 }
 
 // windows are those of which there may still be records in the ring: nearly always none.
 type windows struct {
 	some atomic.Bool // there are any
 
-	mu   sync.Mutex
-	list []*window
-	last uint32
+	mu     sync.Mutex
+	list   []*window
+	points map[string]uint32 // numbers of attach points, while there are windows
+	last   uint32
 }
 
-// begin opens a window for these programs.
-func (ws *windows) begin(programs []uint32) *window {
+// begin opens a window for these programs, a little back in time: a thread may have passed the old one already and be on
+// its way to the new one.
+func (ws *windows) begin(key string, programs []uint32) *window {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	ws.last++
-	w := &window{id: ws.last, from: bootTime(), until: math.MaxUint64, programs: programs}
+	if ws.points == nil {
+		ws.points = make(map[string]uint32)
+	}
+	if ws.points[key] == 0 {
+		ws.last++
+		ws.points[key] = ws.last
+	}
+	w := &window{point: ws.points[key], from: bootTime() - uint64(twinDelay), on: math.MaxUint64, until: math.MaxUint64, programs: programs}
 	ws.list = append(ws.list, w)
 	ws.some.Store(true)
 	return w
+}
+
+// on notes that the new programs are on.
+func (ws *windows) on(list []*window) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range list {
+		w.on = bootTime()
+	}
 }
 
 // end closes windows; calls that were under way may still be told with a time shortly after. They are forgotten when the
@@ -56,31 +81,80 @@ func (ws *windows) end(list []*window) {
 		ws.mu.Lock()
 		defer ws.mu.Unlock()
 		ws.list = slices.DeleteFunc(ws.list, func(w *window) bool { return slices.Contains(list, w) })
-		ws.some.Store(len(ws.list) > 0)
+		if len(ws.list) == 0 {
+			ws.points = nil
+			ws.some.Store(false)
+		}
 	})
 }
 
 // twinDelay is how long a program may take from its first instruction to its record, at the very most.
 const twinDelay = 10 * time.Millisecond
 
-// Twin says whether a record of this program with this time may be one of two that tell the same call, because a new
-// program was taking the place of an old one at that moment. Records with the same window, of the same thread, but of
-// different programs, are twins if their times differ by less than 100 microseconds: the second of them is to be dropped,
-// for those policies that both programs have (Group.Policy), and then the first has had its twin. Nearly always it says no
-// at the price of one load.
-func (m *Manager) Twin(program uint32, time uint64) (window uint32, ok bool) {
-	ws := &m.windows
+// Twins finds the second of two records that tell the same call. It belongs to the goroutine that reads the ring, and wants
+// to see every record of a hook, in the ring's order.
+type Twins struct {
+	m    *Manager
+	last map[twinKey]telling // of each thread in a window, if its twin has not come
+}
+
+type twinKey struct{ point, tid uint32 }
+
+type telling struct {
+	program uint32
+	time    uint64
+}
+
+// twinApart is how far the records of one call are apart when it is not certain that there are two.
+const twinApart = 100 * time.Microsecond
+
+// NewTwins makes a finder of twins.
+func NewTwins(m *Manager) *Twins { return &Twins{m: m} }
+
+// Told is the program that has told this record's call before, or nil. Then the record is news only for policies that
+// are not in that program's groups; for all others it is to be dropped. Nothing comes between the two records of a call in
+// its thread, and which of the two programs runs first is known: so a thread that makes the same call over and over is
+// told of each. Nearly always it says no at the price of one load.
+func (t *Twins) Told(program, tid uint32, time uint64) *plan.Program {
+	ws := &t.m.windows
 	if !ws.some.Load() {
-		return 0, false
+		t.last = nil
+		return nil
 	}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	for _, w := range ws.list {
-		if w.from <= time && time <= w.until && slices.Contains(w.programs, program) {
-			return w.id, true
+	i := slices.IndexFunc(ws.list, func(w *window) bool { return w.has(program, time) })
+	if i < 0 {
+		return nil
+	}
+	k := twinKey{ws.list[i].point, tid}
+	if x, ok := t.last[k]; ok && x.program != program {
+		for _, w := range ws.list[i:] {
+			// A thread that is held up between the two programs may tell the second much later.
+			if !w.has(program, time) || !w.has(x.program, x.time) || x.time <= w.on && time-x.time > uint64(twinApart) {
+				continue
+			}
+			if first := t.m.Program(x.program); first != nil && (program > x.program) == oldFirst(first.Attach.Backend) {
+				delete(t.last, k)
+				return first
+			}
 		}
 	}
-	return 0, false
+	if t.last == nil {
+		t.last = make(map[twinKey]telling)
+	}
+	t.last[k] = telling{program, time}
+	return nil
+}
+
+// oldFirst says in which order the kernel runs the programs of one attach point: in the order in which they were attached,
+// or the newest first.
+func oldFirst(b plan.Backend) bool {
+	switch b {
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKretprobe, plan.BackendKprobeMulti:
+		return false
+	}
+	return true
 }
 
 // bootTime is the clock of records.

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sensor
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tetragon/internal/abi"
+	"tetragon/internal/policy/plan"
+)
+
+// A policy on whose hook others come and go hears of each call exactly once, and so do those that are replaced.
+func TestManager_noGap(t *testing.T) {
+	for _, b := range []plan.Backend{plan.BackendTp, plan.BackendSysEnter, plan.BackendSysExit} {
+		t.Run(b.String(), func(t *testing.T) {
+			g := newRig(t, ManagerOptions{})
+			if _, err := g.m.Add(sysPlan("stays", b, odd, odd+0xffffff)); err != nil {
+				t.Fatal(err)
+			}
+			replaced, err := g.m.Add(sysPlan("replaced", b, odd, odd+0xffffff))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stop atomic.Bool
+			done := make(chan int)
+			go func() {
+				runtime.LockOSThread()
+				n := 0
+				for ; !stop.Load() && n < 200_000; n++ {
+					provoke(odd + n)
+					for from := time.Now(); time.Since(from) < 20*time.Microsecond; {
+					}
+				}
+				done <- n
+			}()
+			var changed atomic.Int64
+			changing := make(chan error)
+			go func() {
+				for n := 0; !stop.Load(); n++ {
+					id, err := g.m.Add(sysPlan("comes", b, odd+uint64(n%7), odd+0xffffff))
+					if err == nil {
+						err = g.m.Replace(replaced, sysPlan("replaced", b, odd, odd+0xffffff-uint64(n%5)))
+					}
+					if err == nil {
+						err = g.m.Remove(id)
+					}
+					if err != nil {
+						changing <- err
+						return
+					}
+					changed.Add(3)
+				}
+				changing <- nil
+			}()
+			twins := NewTwins(g.m)
+			seen := map[string][]uint8{"stays": make([]uint8, 200_000), "replaced": make([]uint8, 200_000)}
+			dropped := 0
+			read := func() {
+				for _, x := range g.take() {
+					p := g.m.Program(x.program)
+					if p == nil {
+						t.Fatalf("a record of program %d, which nobody knows", x.program)
+					}
+					before := twins.Told(x.program, x.tid, x.time)
+					for i := range p.Groups {
+						gr := &p.Groups[i]
+						if x.mask[gr.First/64]>>(gr.First%64)&1 == 0 || seen[gr.Plan.Policy] == nil {
+							continue
+						}
+						if before != nil && hasPolicy(before, gr.Policy) {
+							dropped++
+							continue
+						}
+						seen[gr.Plan.Policy][x.ints[uint16(gr.Values[0])]-odd]++
+					}
+				}
+			}
+			for begin := time.Now(); time.Since(begin) < time.Second; time.Sleep(5 * time.Millisecond) {
+				read()
+			}
+			stop.Store(true)
+			n := <-done
+			if err := <-changing; err != nil {
+				t.Fatal(err)
+			}
+			read()
+			counts, err := g.base.Counts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lost := counts[abi.KindHook].Lost; lost > 0 {
+				t.Fatalf("%d records were lost: the test reads too slowly", lost)
+			}
+			for name, s := range seen {
+				var hist [4]int
+				first := -1
+				for i := range n {
+					hist[min(s[i], 3)]++
+					if s[i] != 1 && first < 0 {
+						first = i
+					}
+				}
+				if hist[1] != n {
+					t.Errorf("%s: of %d calls %d were not told, %d twice, %d more often; the first is %d", name, n, hist[0], hist[2], hist[3], first)
+				}
+			}
+			t.Logf("%d calls, %d changes, %d tellings dropped", n, changed.Load(), dropped)
+			if changed.Load() < 10 {
+				t.Errorf("only %d changes", changed.Load())
+			}
+		})
+	}
+}
+
+func hasPolicy(p *plan.Program, id uint32) bool {
+	for i := range p.Groups {
+		if p.Groups[i].Policy == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Records of one call by two programs, in the order of either kind of back-end; several calls in a row; others that are no
+// twins.
+func TestTwins(t *testing.T) {
+	m := NewManager(ManagerOptions{})
+	for id := range uint32(4) {
+		m.plans.Store(id, &plan.Program{ID: id, Attach: plan.Attach{Backend: plan.BackendRawTp}})
+		m.plans.Store(10+id, &plan.Program{ID: 10 + id, Attach: plan.Attach{Backend: plan.BackendFentry}})
+	}
+	twins := NewTwins(m)
+	w := m.windows.begin("x", []uint32{1, 2, 11, 12})
+	at := bootTime() + 1000
+	us := func(n uint64) uint64 { return at + n*1000 }
+	for _, c := range []struct {
+		program, tid uint32
+		time         uint64
+		told         int // program that told it before; -1 none
+	}{
+		// The older program runs first: calls by the old one alone, by both, by the new one alone.
+		{1, 7, us(0), -1}, {1, 7, us(10), -1}, {1, 7, us(20), -1}, {2, 7, us(21), 1}, {1, 7, us(30), -1}, {2, 7, us(31), 1},
+		{2, 7, us(40), -1}, {2, 7, us(50), -1},
+		// The newer program runs first.
+		{11, 17, us(60), -1}, {11, 17, us(70), -1}, {12, 17, us(80), -1}, {11, 17, us(81), 12}, {12, 17, us(90), -1}, {11, 17, us(91), 12},
+		{12, 17, us(100), -1}, {12, 17, us(110), -1},
+		{1, 8, us(200), -1}, {2, 8, us(301), -1}, // too far apart
+		{1, 8, us(400), -1}, {2, 9, us(401), -1}, // of different threads
+		{1, 9, us(500), -1}, {3, 9, us(501), -1}, {2, 9, us(502), 1}, // one of a program that is not concerned
+	} {
+		got := -1
+		if p := twins.Told(c.program, c.tid, c.time); p != nil {
+			got = int(p.ID)
+		}
+		if got != c.told {
+			t.Errorf("%s: told by %d, want %d", fmt.Sprint(c), got, c.told)
+		}
+	}
+	m.windows.end([]*window{w})
+	if p := twins.Told(1, 8, bootTime()+uint64(time.Second)); p != nil {
+		t.Errorf("behind the window: told by %d", p.ID)
+	}
+	for deadline := time.Now().Add(20 * time.Second); m.windows.some.Load(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the window is not forgotten")
+		}
+	}
+	twins.Told(1, 8, bootTime())
+	if len(twins.last) > 0 {
+		t.Errorf("%d threads are remembered for nothing", len(twins.last))
+	}
+}
