@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package parse reads the YAML text of a TracingPolicy into a policy.Policy, or says all that is wrong with the text.
+//
+// It is the first step of the policy lane: text in, policy.Policy for policy/compile out. schema.go is the table of the whole
+// language, read.go walks a document along it, and the check_*.go files hold what the table cannot say: rules that tie one
+// field to another.
+//
+// Not here: whether a policy makes sense on a kernel, operators against types, numbers against widths (policy/compile).
+//
+// What is accepted is complete: no part of the text is dropped, cut or guessed without a diagnostic. Spellings that are
+// accepted besides the schema's (aliases) appear in the model in the schema's spelling. Safe for concurrent use.
+package parse
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"tetragon/internal/policy"
+)
+
+// Options of a parse.
+type Options struct {
+	Getenv func(string) (string, bool) // variables for ${NAME}; nil: none is defined
+}
+
+// maxText bounds the work for one policy: the API server keeps no object of more than 1.5 MiB.
+const maxText = 4 << 20
+
+// YAML reads one policy. The policy is nil if there are mistakes; file is the text's name for diagnostics.
+func YAML(file string, src []byte, o Options) (*policy.Policy, *policy.Diagnostics) {
+	p := &parser{d: &policy.Diagnostics{File: file}, getenv: o.Getenv, fromEnv: make(map[string]bool)}
+	if p.getenv == nil {
+		p.getenv = func(string) (string, bool) { return "", false }
+	}
+	var pol *policy.Policy
+	if root := p.document(src); root != nil {
+		pol = p.policy(root)
+		pol.File = file
+	}
+	p.d.Sort()
+	p.dropRepeated()
+	if p.d.Bad() {
+		return nil, p.d
+	}
+	return pol, p.d
+}
+
+// parser is one text being read.
+type parser struct {
+	d       *policy.Diagnostics
+	getenv  func(string) (string, bool)
+	fromEnv map[string]bool // by path: the value has a variable in it
+	nodes   int             // visited, aliases counted as often as they are used
+}
+
+func (p *parser) error(at policy.Place, code, format string, args ...any) *policy.Diagnostic {
+	return p.d.Error(at, code, format, args...)
+}
+
+func (p *parser) warn(at policy.Place, code, format string, args ...any) *policy.Diagnostic {
+	return p.d.Warn(at, code, format, args...)
+}
+
+// dropRepeated keeps one of what was said twice: a macro is checked with each selector that uses it.
+func (p *parser) dropRepeated() {
+	type key struct {
+		at         policy.Place
+		code, text string
+	}
+	seen := make(map[key]bool)
+	out := p.d.List[:0]
+	for _, x := range p.d.List {
+		k := key{x.Place, x.Code, x.Text}
+		if !seen[k] {
+			out = append(out, x)
+		}
+		seen[k] = true
+	}
+	p.d.List = out
+}
+
+// document finds the one document of a text.
+func (p *parser) document(src []byte) *yaml.Node {
+	top := policy.Place{Line: 1, Column: 1}
+	if len(src) > maxText {
+		p.error(top, "too-large", "the text has %d bytes; a policy may have %d", len(src), maxText)
+		return nil
+	}
+	var root *yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(src))
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			p.syntax(src, err)
+			return nil
+		}
+		if len(doc.Content) == 0 || isNull(doc.Content[0]) && doc.Content[0].Value == "" {
+			continue // "---" and comments
+		}
+		if root != nil {
+			n := doc.Content[0]
+			p.error(policy.Place{Line: n.Line, Column: n.Column}, "second-document", "a second document; a policy is one").
+				WithHint("put each policy into a file of its own")
+			return root
+		}
+		root = doc.Content[0]
+	}
+	if root == nil {
+		p.error(top, "empty-text", "there is no policy in this text")
+	}
+	return root
+}
+
+var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+
+// syntax tells what is wrong with the YAML itself.
+func (p *parser) syntax(src []byte, err error) {
+	at, text := policy.Place{Line: 1, Column: 1}, err.Error()
+	if m := yamlError.FindStringSubmatch(text); m != nil {
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			at.Line = n
+		}
+		text = m[2]
+	}
+	x := p.error(at, "yaml-syntax", "no valid YAML: %s", text)
+	lines := strings.Split(string(src), "\n")
+	for _, i := range []int{at.Line - 1, at.Line - 2} { // the line that is named may be the next
+		if i < 0 || i >= len(lines) {
+			continue
+		}
+		switch line := lines[i]; {
+		case strings.HasPrefix(strings.TrimLeft(line, " "), "\t"):
+			x.WithHint("indent by spaces, not by tabs")
+			return
+		case strings.Contains(line, "${"):
+			x.WithHint("quote a value with ${...} between [ and ], or between { and }")
+			return
+		}
+	}
+}
