@@ -218,6 +218,11 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 			m.tables = nil
 			return err
 		}
+		f, err := m.o.Facts()
+		if err != nil {
+			return err
+		}
+		m.tables.layout.ForKernel(f.Types)
 	}
 	var u undo
 	var fresh []*program
@@ -688,7 +693,7 @@ func (m *Manager) classify(u *undo, progs []*program) (*classes, error) {
 			m.o.Log.Warn("detach the programs that follow processes", "err", err)
 		}
 	})
-	return was, c.run(t)
+	return was, c.run(t, was)
 }
 
 // dropClasses ends what nobody asks for any more.

@@ -362,9 +362,11 @@ func (b *body) task(t plan.Task, us []use, next string) {
 // class tests sets that the process is in. Bit 0 of a word says that the process is known.
 func (b *body) class(word int, us []use, next string) {
 	c := b.c
-	c.add(asm.Mov.Imm(asm.R1, int32(word)), call("class_word"), asm.Mov.Reg(asm.R8, asm.R0))
+	b.classWord(word)
 	unknown, known := c.label(), c.label()
-	c.add(asm.Mov.Reg(asm.R1, asm.R8), asm.And.Imm(asm.R1, 1), asm.JEq.Imm(asm.R1, 0, unknown))
+	if slices.ContainsFunc(us, func(u use) bool { return u.f.Not }) { // who is in a set is known
+		c.add(asm.Mov.Reg(asm.R1, asm.R8), asm.And.Imm(asm.R1, 1), asm.JEq.Imm(asm.R1, 0, unknown))
+	}
 	byBit := make(map[int][]use)
 	var bits []int
 	for _, u := range us {
@@ -396,6 +398,26 @@ func (b *body) class(word int, us []use, next string) {
 	b.kill(us, next)
 	c.here(known)
 	c.jump(next)
+}
+
+// classWord leaves a word of the process's class in R8; 0 if it has none.
+func (b *body) classWord(word int) {
+	c := b.c
+	if b.o.Layout.leader == 0 {
+		c.add(asm.Mov.Imm(asm.R1, int32(word)), call("class_word"), asm.Mov.Reg(asm.R8, asm.R0))
+		return
+	}
+	none := c.label()
+	c.add(
+		asm.FnGetCurrentTaskBtf.Call(),
+		asm.LoadMapPtr(asm.R1, 0).WithReference("classes"),
+		asm.LoadMem(asm.R2, asm.R0, b.o.Layout.leader, asm.DWord),
+		asm.Mov.Imm(asm.R3, 0), asm.Mov.Imm(asm.R4, 0), asm.Mov.Imm(asm.R8, 0),
+		asm.FnTaskStorageGet.Call(),
+		asm.JEq.Imm(asm.R0, 0, none),
+		asm.LoadMem(asm.R8, asm.R0, int16(8*word), asm.DWord),
+	)
+	c.here(none)
 }
 
 // gained tests whether one set of bits has some that another has not.

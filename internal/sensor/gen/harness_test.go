@@ -45,6 +45,9 @@ func newHarness(t testing.TB) *harness {
 	if h.layout, err = ReadLayout(h.lib); err != nil {
 		t.Fatal(err)
 	}
+	if types, err := h.cache.Kernel(); err == nil {
+		h.layout.ForKernel(types)
+	}
 	maps := h.lib.Copy()
 	maps.Programs = nil
 	maps.Maps["hook_bufs"].MaxEntries = uint32(4 * ebpf.MustPossibleCPU())

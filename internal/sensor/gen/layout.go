@@ -21,6 +21,21 @@ type Layout struct {
 	path, pathEnd, mode, values, slack, sets, which int32
 
 	fields map[plan.Type][plan.FieldFileType + 1]field
+
+	leader int16 // offset of group_leader in the kernel's struct task_struct; 0: not known
+}
+
+// ForKernel takes from the kernel's types what programs use directly. Without it they ask the library, which is slower.
+func (l *Layout) ForKernel(types *btf.Spec) {
+	var task *btf.Struct
+	if types == nil || types.TypeByName("task_struct", &task) != nil {
+		return
+	}
+	for _, m := range task.Members {
+		if m.Name == "group_leader" && m.Offset.Bytes() < 1<<15 {
+			l.leader = int16(m.Offset.Bytes())
+		}
+	}
 }
 
 // variable is a global variable of the library.
