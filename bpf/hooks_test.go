@@ -4,7 +4,9 @@ package bpf_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -116,9 +118,8 @@ func (l *library) load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 	})
 	if err != nil {
 		var ve *ebpf.VerifierError
-		if errors.As(err, &ve) && len(ve.Log) > 40 {
-			ve.Log = ve.Log[len(ve.Log)-40:]
-			return nil, errors.New(strings.Join(ve.Log, "\n"))
+		if errors.As(err, &ve) && len(ve.Log) > 0 {
+			return nil, fmt.Errorf("%w\n%s", err, strings.Join(ve.Log[max(0, len(ve.Log)-40):], "\n"))
 		}
 		return nil, err
 	}
@@ -151,6 +152,92 @@ func TestLibrary_verified(t *testing.T) {
 	}
 	for _, name := range names {
 		p, err := l.load(l.program(ebpf.RawTracepoint, l.callOnce(name)))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if info, err := p.Info(); err == nil {
+			n, _ := info.VerifiedInstructions()
+			t.Logf("%-26s %6d", name, n)
+			if n > maxVerified {
+				t.Errorf("%s: the verifier looks at %d instructions, more than %d", name, n, maxVerified)
+			}
+		}
+		p.Close()
+	}
+}
+
+// callAll is a main function with so much stack of its own that calls every library function.
+func (l *library) callAll(stack int32, result int32) asm.Instructions {
+	main := asm.Instructions{
+		asm.Mov.Imm(asm.R6, 0), asm.StoreMem(asm.R10, int16(-stack), asm.R6, asm.DWord),
+	}
+	for at := int16(-80); at < 0; at += 8 {
+		main = append(main, asm.StoreMem(asm.R10, at, asm.R6, asm.DWord))
+	}
+	for _, name := range l.global() {
+		if name == "hook_finish" {
+			main = append(main, asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, -80))
+		} else {
+			for i := range l.params(name) {
+				main = append(main, asm.Mov.Imm(asm.R1+asm.Register(i), 0))
+			}
+		}
+		main = append(main, asm.Call.Label(name))
+	}
+	return append(main, asm.Mov.Imm(asm.R0, result), asm.Return())
+}
+
+// mainStack is how much stack a generated main function may use, of the 512 bytes that all functions under way share.
+const mainStack = 320
+
+var missingHelper = regexp.MustCompile(`(unknown func|cannot use helper) bpf_\w+`)
+
+// TestLibrary_programTypes loads all of the library in each type of program that a hook may be.
+func TestLibrary_programTypes(t *testing.T) {
+	l := loadLibrary(t)
+	for _, c := range []struct {
+		name   string
+		typ    ebpf.ProgramType
+		attach ebpf.AttachType
+		to     string
+		result int32
+	}{
+		{"raw_tracepoint", ebpf.RawTracepoint, ebpf.AttachNone, "", 0},
+		{"tracepoint", ebpf.TracePoint, ebpf.AttachNone, "", 0},
+		{"kprobe", ebpf.Kprobe, ebpf.AttachNone, "", 0},
+		{"fentry", ebpf.Tracing, ebpf.AttachTraceFEntry, "security_file_open", 0},
+		{"fexit", ebpf.Tracing, ebpf.AttachTraceFExit, "security_file_open", 0},
+		{"sock_ops", ebpf.SockOps, ebpf.AttachCGroupSockOps, "", 1},
+		{"cgroup/sock_create", ebpf.CGroupSock, ebpf.AttachCGroupInetSockCreate, "", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			spec := l.program(c.typ, l.callAll(mainStack, c.result))
+			spec.AttachType, spec.AttachTo = c.attach, c.to
+			p, err := l.load(spec)
+			if c.typ == ebpf.Tracing && (errors.Is(err, os.ErrPermission) || errors.Is(err, ebpf.ErrNotSupported)) {
+				t.Skipf("the kernel has no trampolines (fentry): %v", err)
+			}
+			if c.typ == ebpf.SockOps || c.typ == ebpf.CGroupSock {
+				// These two stand for functions that cannot be hooked, which on such kernels they can.
+				if m := missingHelper.FindString(fmt.Sprint(err)); m != "" {
+					t.Skipf("the kernel has no %s in such programs", m)
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Close()
+		})
+	}
+}
+
+// TestPrograms_verified loads the programs that are attached as they are.
+func TestPrograms_verified(t *testing.T) {
+	l := loadLibrary(t)
+	for _, name := range []string{"class_fork", "class_exec", "class_all", "sys_enter_all", "sys_exit_all"} {
+		spec := l.spec.Programs[name].Copy()
+		p, err := l.load(spec)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

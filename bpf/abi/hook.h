@@ -246,8 +246,8 @@ struct hook_buf {
 	struct val_file file;	/* of the path that was walked */
 	__u32 cut;		/* ... it is not all of it */
 	__u32 pad;
-	__u64 at;   /* where a loop has come to, and how much is left. bound: what is kept here the verifier ... */
-	__u64 left; /* ... does not follow from turn to turn */
+	__u64 work[16];	     /* of one function at a time, see lib/buf.h */
+	__u64 finish[8];     /* ... of hook_finish */
 	char path[BUF_PATH]; /* bound: also what comparisons from the end may see before a short value */
 	char after[64];
 	struct rec_hook r;

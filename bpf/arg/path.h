@@ -22,8 +22,8 @@ struct up_walk {
 	__u64 dentry, vfsmnt;		/* where we are; vfsmnt 0: there is only a dentry */
 	__u64 mnt_root;			/* root dentry of vfsmnt */
 	__u64 root_dentry, root_vfsmnt; /* where to stop */
-	struct hook_buf *b;		/* b->at: where the path begins, in b->path */
-	__u32 done;			/* the root was reached */
+	__u64 at;			/* where the path begins, in b->path */
+	__u64 done;			/* the root was reached */
 };
 
 /* What is read of a dentry. */
@@ -75,22 +75,23 @@ static __always_inline bool up_mount(struct up_walk *w)
 }
 
 /* Writes "/name" before what is there. */
-static __always_inline bool up_name(struct up_walk *w, struct up_dentry *d)
+static __always_inline bool up_name(struct hook_buf *b, struct up_walk *w, struct up_dentry *d)
 {
-	__u64 pos = w->b->at, len = d->name.len & 0xff; /* bound: NAME_MAX */
+	__u64 pos = w->at, len = d->name.len & 0xff; /* bound: NAME_MAX */
 
 	if (bounded(pos) < NAME_ROOM + 1 || pos > BUF_PATH)
 		return false;
 	pos -= len;
-	if (bpf_probe_read_kernel(w->b->path + pos, len, (void *)d->name.name))
+	if (bpf_probe_read_kernel(b->path + pos, len, (void *)d->name.name))
 		return false;
-	w->b->path[pos - 1] = '/';
-	w->b->at = pos - 1;
+	b->path[pos - 1] = '/';
+	w->at = pos - 1;
 	return true;
 }
 
-static long up_step(__u32 i, struct up_walk *w)
+static long up_step(__u32 i, struct loop *l)
 {
+	struct up_walk *w = buf_work(struct up_walk, l->b);
 	struct up_dentry d;
 
 	if (w->dentry == w->root_dentry && w->vfsmnt == w->root_vfsmnt) {
@@ -109,14 +110,14 @@ static long up_step(__u32 i, struct up_walk *w)
 		w->done = 1;
 		return 1;
 	}
-	if (!up_name(w, &d))
+	if (!up_name(l->b, w, &d))
 		return 1;
 	w->dentry = d.parent;
 	return 0;
 }
 
 /* The leaf may have no directory or be in none any more. Returns false if the path ends there. */
-static __always_inline bool up_leaf(struct up_walk *w, __u64 inode)
+static __always_inline bool up_leaf(struct hook_buf *b, struct up_walk *w, __u64 inode)
 {
 	struct up_dentry d;
 	bool alone;
@@ -134,46 +135,48 @@ static __always_inline bool up_leaf(struct up_walk *w, __u64 inode)
 		w->done = 1;
 		return false;
 	}
-	__builtin_memcpy(w->b->path + BUF_PATH - 10, " (deleted)", 10);
-	w->b->at = BUF_PATH - 10;
+	__builtin_memcpy(b->path + BUF_PATH - 10, " (deleted)", 10);
+	w->at = BUF_PATH - 10;
 	if (!alone)
 		return true;
-	w->done = up_name(w, &d);
+	w->done = up_name(b, w, &d);
 	return false;
 }
 
 /* Walks from a dentry, as seen from a task's root. Returns the length of the path; 0: it has none; -1: unreadable. */
 __noinline __s64 path_up(__u32 buf, __u64 fs, __u64 vfsmnt, __u64 dentry)
 {
-	struct up_walk w = { .dentry = dentry, .vfsmnt = vfsmnt };
-	struct two root = {};
+	struct loop l = { buf_row(buf) };
+	struct hook_buf *b = l.b;
+	struct up_walk *w;
 	__u64 inode, at;
 
-	w.b = buf_row(buf);
-	if (!w.b || !dentry)
+	if (!b || !dentry)
 		return -1;
 	inode = peek(struct dentry, dentry, d_inode);
-	w.b->file.mode = inode ? peek(struct inode, inode, i_mode) : 0;
-	w.b->file.flags = 0;
-	w.b->at = BUF_PATH;
-	if (fs)
-		read_path(&root, fs + bpf_core_field_offset(struct fs_struct, root));
-	w.root_vfsmnt = vfsmnt ? root.vfsmnt : 0; /* without a mount the dentry alone says where the root is */
-	w.root_dentry = root.dentry;
-	if (vfsmnt)
-		w.mnt_root = peek(struct vfsmount, vfsmnt, mnt_root);
-	if (up_leaf(&w, inode)) {
-		bpf_loop(WALK_MAX, up_step, &w, 0);
-		if (w.b->at == BUF_PATH && w.done) {
-			w.b->path[BUF_PATH - 1] = '/';
-			w.b->at = BUF_PATH - 1;
+	b->file.mode = inode ? peek(struct inode, inode, i_mode) : 0;
+	b->file.flags = 0;
+	w = buf_work(struct up_walk, b);
+	w->dentry = dentry;
+	w->vfsmnt = vfsmnt;
+	w->mnt_root = vfsmnt ? peek(struct vfsmount, vfsmnt, mnt_root) : 0;
+	/* without a mount the dentry alone says where the root is */
+	w->root_vfsmnt = fs && vfsmnt ? peek(struct fs_struct, fs, root.mnt) : 0;
+	w->root_dentry = fs ? peek(struct fs_struct, fs, root.dentry) : 0;
+	w->at = BUF_PATH;
+	w->done = 0;
+	if (up_leaf(b, w, inode)) {
+		bpf_loop(WALK_MAX, up_step, &l, 0);
+		if (w->at == BUF_PATH && w->done) {
+			b->path[BUF_PATH - 1] = '/';
+			w->at = BUF_PATH - 1;
 		}
 	}
-	w.b->cut = !w.done;
-	at = w.b->at;
+	b->cut = !w->done;
+	at = w->at;
 	if (at < BUF_PATH - PATH_MAX) { /* longer than any path that the kernel resolves in one go */
 		at = BUF_PATH - PATH_MAX;
-		w.b->cut = 1;
+		b->cut = 1;
 	}
 	return BUF_PATH - at;
 }
@@ -183,8 +186,7 @@ static __always_inline __u64 my_fs(void)
 	return peek(struct task_struct, bpf_get_current_task(), fs);
 }
 
-/* kernel: struct file *  */
-__noinline __s64 path_file(__u32 buf, __u64 addr)
+static __always_inline __s64 file_up(__u32 buf, __u64 addr)
 {
 	struct hook_buf *b;
 	struct two p;
@@ -198,6 +200,12 @@ __noinline __s64 path_file(__u32 buf, __u64 addr)
 	if (b)
 		b->file.flags = peek(struct file, addr, f_flags);
 	return n;
+}
+
+/* kernel: struct file * */
+__noinline __s64 path_file(__u32 buf, __u64 addr)
+{
+	return file_up(buf, addr);
 }
 
 __noinline __s64 path_path(__u32 buf, __u64 addr)
@@ -218,12 +226,12 @@ __noinline __s64 path_dentry(__u32 buf, __u64 addr)
 
 __noinline __s64 path_kiocb(__u32 buf, __u64 addr)
 {
-	return path_file(buf, addr ? peek(struct kiocb, addr, ki_filp) : 0);
+	return file_up(buf, addr ? peek(struct kiocb, addr, ki_filp) : 0);
 }
 
 __noinline __s64 path_binprm(__u32 buf, __u64 addr)
 {
-	return path_file(buf, addr ? peek(struct linux_binprm, addr, file) : 0);
+	return file_up(buf, addr ? peek(struct linux_binprm, addr, file) : 0);
 }
 
 /* Address of the file that a descriptor of the current task names; 0: none.
@@ -245,7 +253,7 @@ __noinline __u64 fd_file(__u64 fd)
 
 __noinline __s64 path_fd(__u32 buf, __u64 fd)
 {
-	return path_file(buf, fd_file(fd));
+	return file_up(buf, fd_file(fd));
 }
 
 /* Puts the path that was walked last into the record; len as the walk returned it. */

@@ -190,12 +190,12 @@ __noinline __s64 arg_words(__u32 buf, __u32 index, __u64 addr, __u64 bytes)
 
 /* Collects what vectors name, one after the other. */
 struct vectors {
-	struct hook_buf *b; /* b->at: bytes that were read; b->left: that may still be taken */
-	__u64 vec;	    /* address of the next vector; 0: there is only `one` */
-	__u64 skip;	    /* bytes at the beginning that are done with */
-	__u64 left;	    /* bytes that may still be taken */
-	__u64 to;	    /* where the bytes go: offset from b->r */
-	__u64 all;	    /* ... that there are */
+	__u64 vec;  /* address of the next vector; 0: there is only `one` */
+	__u64 skip; /* bytes at the beginning that are done with */
+	__u64 left; /* bytes that may still be taken */
+	__u64 to;   /* where the bytes go: offset from b->r */
+	__u64 have; /* bytes that were read */
+	__u64 all;  /* ... that there are */
 	__u64 failed;
 	struct {
 		__u64 base, len;
@@ -204,9 +204,10 @@ struct vectors {
 
 #define VECTORS_MAX 1024 /* kernel: UIO_MAXIOV */
 
-static long vector_step(__u32 i, struct vectors *v)
+static long vector_step(__u32 i, struct loop *l)
 {
-	__u64 base, n, have = v->b->at, to = v->to;
+	struct vectors *v = buf_work(struct vectors, l->b);
+	__u64 base, n, have = v->have, to = v->to;
 
 	if (v->vec) {
 		if (read_any(&v->one, sizeof(v->one), v->vec)) {
@@ -217,16 +218,16 @@ static long vector_step(__u32 i, struct vectors *v)
 	}
 	base = v->one.base;
 	n = v->one.len;
-	if (v->skip >= n && v->skip) {
+	if (v->skip && v->skip >= n) {
 		v->skip -= n;
 		return 0;
 	}
 	base += v->skip;
 	n -= v->skip;
 	v->skip = 0;
-	if (n > v->b->left)
-		n = v->b->left;
-	v->b->left -= n;
+	if (n > v->left)
+		n = v->left;
+	v->left -= n;
 	v->all += n;
 	if (bounded(have) < BYTES_MAX) {
 		if (bounded(n) > BYTES_MAX - have)
@@ -234,79 +235,86 @@ static long vector_step(__u32 i, struct vectors *v)
 		to += have;
 		if (bounded(n) > BYTES_MAX || bounded(to) > VAL_END) /* bound: the read */
 			return 1;
-		if (n && read_any((void *)&v->b->r + to, n, base)) {
+		if (n && read_any((void *)&l->b->r + to, n, base)) {
 			v->failed = 1;
 			return 1;
 		}
-		v->b->at = have + n;
+		v->have = have + n;
 	}
-	return !v->b->left;
+	return !v->left;
 }
 
-static __always_inline __s64 vectors_put(struct vectors *v, __u32 index, __u32 count)
+static __always_inline __s64 vectors_put(struct hook_buf *b, __u32 index, __u32 count)
 {
-	__u64 *to = val_room(v->b, 8 + BYTES_MAX), n;
+	struct vectors *v = buf_work(struct vectors, b);
+	__u64 *to = val_room(b, 8 + BYTES_MAX), n;
+	struct loop l = { b };
 
 	if (!to)
 		return -1;
-	v->to = v->b->pos + sizeof(struct rec_value) + 8;
-	v->b->at = 0; /* bytes that were read */
-	if (count && v->b->left)
-		bpf_loop(count < VECTORS_MAX ? count : VECTORS_MAX, vector_step, v, 0);
+	v->to = b->pos + sizeof(struct rec_value) + 8;
+	v->have = v->all = v->failed = 0;
+	if (count && v->left)
+		bpf_loop(count < VECTORS_MAX ? count : VECTORS_MAX, vector_step, &l, 0);
 	if (v->failed)
-		return val_error(v->b, index, VAL_BYTES);
+		return val_error(b, index, VAL_BYTES);
 	*to = v->all;
-	n = v->b->at;
-	return behind_size(val_done(v->b, index, VAL_BYTES, n < v->all ? VAL_F_CUT : 0, 8 + n));
+	n = v->have;
+	return behind_size(val_done(b, index, VAL_BYTES, n < v->all ? VAL_F_CUT : 0, 8 + n));
 }
 
 /* count vectors, of which the first limit bytes; limit 0: all. A negative limit (a return value that is an error): none. */
 __noinline __s64 arg_iovec(__u32 buf, __u32 index, __u64 addr, __u64 count, __u64 limit)
 {
-	struct vectors v = { .vec = addr };
+	struct hook_buf *b = buf_row(buf);
+	struct vectors *v;
 
-	v.b = buf_row(buf);
-	if (!v.b)
+	if (!b)
 		return -1;
-	v.b->left = (__s64)limit < 0 ? 0 : limit ? limit : ~0ull;
 	if (!addr)
-		return val_error(v.b, index, VAL_BYTES);
-	return vectors_put(&v, index, count > VECTORS_MAX ? VECTORS_MAX : count);
+		return val_error(b, index, VAL_BYTES);
+	v = buf_work(struct vectors, b);
+	v->vec = addr;
+	v->skip = 0;
+	v->left = (__s64)limit < 0 ? 0 : limit ? limit : ~0ull;
+	return vectors_put(b, index, count > VECTORS_MAX ? VECTORS_MAX : count);
 }
 
 /* kernel: struct iov_iter *; what is left of it. Iterators over pages have no address: nothing is read of them. */
 __noinline __s64 arg_iov_iter(__u32 buf, __u32 index, __u64 addr)
 {
-	struct vectors v = {};
+	struct hook_buf *b = buf_row(buf);
 	__u64 type, count = 0;
+	struct vectors *v;
 
-	v.b = buf_row(buf);
-	if (!v.b)
+	if (!b)
 		return -1;
 	if (!addr)
-		return val_error(v.b, index, VAL_BYTES);
+		return val_error(b, index, VAL_BYTES);
+	v = buf_work(struct vectors, b);
 	type = peek(struct iov_iter, addr, iter_type);
-	v.b->left = peek(struct iov_iter, addr, count);
-	v.skip = peek(struct iov_iter, addr, iov_offset);
+	v->vec = 0;
+	v->left = peek(struct iov_iter, addr, count);
+	v->skip = peek(struct iov_iter, addr, iov_offset);
 	/* kernel: one buffer without a vector, 6.0.. */
 	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) &&
 	    type == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
-		v.one.base = peek(struct iov_iter, addr, ubuf);
-		v.one.len = v.skip + v.b->left;
+		v->one.base = peek(struct iov_iter, addr, ubuf);
+		v->one.len = v->skip + v->left;
 		count = 1;
 	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC) ||
 		   type == bpf_core_enum_value(enum iter_type, ITER_KVEC)) {
 		struct iov_iter *it = (void *)addr;
 
 		if (bpf_core_field_exists(it->__iov)) /* kernel: 6.4.. */
-			v.vec = peek(struct iov_iter, addr, __iov);
+			v->vec = peek(struct iov_iter, addr, __iov);
 		else
-			v.vec = peek(struct iov_iter___before_6_4, addr, iov);
-		if (!v.vec)
-			return val_error(v.b, index, VAL_BYTES);
+			v->vec = peek(struct iov_iter___before_6_4, addr, iov);
+		if (!v->vec)
+			return val_error(b, index, VAL_BYTES);
 		count = peek(struct iov_iter, addr, nr_segs);
 	}
-	return vectors_put(&v, index, count > VECTORS_MAX ? VECTORS_MAX : count);
+	return vectors_put(b, index, count > VECTORS_MAX ? VECTORS_MAX : count);
 }
 
 /* Appends a stack of so many bytes that the main function has put at the beginning of the room for paths. */

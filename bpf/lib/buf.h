@@ -65,4 +65,18 @@ static __always_inline __s64 val_error(struct hook_buf *b, __u32 index, __u32 ki
 	return -1;
 }
 
+/* What the loop of a function works on. It lies in the buffer and not on the stack because
+ * bound: all functions under way have 512 bytes of stack together, of which a generated main function wants most; and
+ *        on the stack the verifier follows each value from turn to turn, but knows nothing of what is in the buffer. */
+#define buf_work(type, b)                                                                                              \
+	({                                                                                                             \
+		_Static_assert(sizeof(type) <= sizeof(((struct hook_buf *)0)->work), "the work area is too small");    \
+		(type *)(b)->work;                                                                                     \
+	})
+
+/* All that is on the stack for a loop. */
+struct loop {
+	struct hook_buf *b;
+};
+
 #endif

@@ -42,9 +42,9 @@ struct {
 #define LIMIT_WORDS 6 /* of each value that make a difference: 40 bytes, and 8 that come before a path */
 
 struct hashing {
-	struct hook_buf *b;
 	__u64 values; /* bit n: value n counts */
 	__u64 hash;
+	__u64 at; /* offset in b->r of the value that is next */
 };
 
 static __always_inline __u64 mix(__u64 h, __u64 w)
@@ -53,17 +53,18 @@ static __always_inline __u64 mix(__u64 h, __u64 w)
 	return h ^ h >> 32;
 }
 
-static long hash_value(__u32 i, struct hashing *h)
+static long hash_value(__u32 i, struct loop *l)
 {
-	__u64 pos = h->b->at, head, len, left, w;
+	struct hashing *h = buf_work(struct hashing, l->b);
+	__u64 pos = h->at, head, len, left, w;
 	__u64 *v;
 
-	if (i >= h->b->r.values || bounded(pos) > VAL_END)
+	if (i >= l->b->r.values || bounded(pos) > VAL_END)
 		return 1;
-	v = (void *)&h->b->r + pos;
+	v = (void *)&l->b->r + pos;
 	head = v[0];
 	len = head >> 32;
-	h->b->at = pos + 8 + ((len + 7) & ~7ull);
+	h->at = pos + 8 + ((len + 7) & ~7ull);
 	if ((head >> 16 & 0xff) >= VAL_KERNEL_STACK || ((__u16)head < 64 && !(h->values >> (head & 63) & 1)))
 		return 0;
 	h->hash = mix(h->hash, head);
@@ -83,21 +84,23 @@ static long hash_value(__u32 i, struct hashing *h)
 __noinline __s64 limit_pass(__u32 buf, __u32 row)
 {
 	struct rule *r = bpf_map_lookup_elem(&rules, &row);
-	struct hook_buf *b = buf_row(buf);
-	struct hashing h = { .b = b };
+	struct loop l = { buf_row(buf) };
 	struct limit_key k = {};
+	struct hashing *h;
 	__u64 now, *last;
 
-	if (!b || !r)
+	if (!l.b || !r)
 		return 0;
-	now = b->r.h.time;
-	h.values = r->values ? r->values : ~0ull;
+	h = buf_work(struct hashing, l.b);
+	h->values = r->values ? r->values : ~0ull;
+	h->hash = 0;
+	h->at = sizeof(struct rec_hook);
+	bpf_loop(HOOK_RULES, hash_value, &l, 0);
+	k.values = h->hash;
 	k.stat = r->stat;
 	if (!(r->flags & RULE_SCOPE_GLOBAL))
-		k.who = r->flags & RULE_SCOPE_PROCESS ? b->r.h.pid : b->r.tid;
-	b->at = sizeof(struct rec_hook);
-	bpf_loop(HOOK_RULES, hash_value, &h, 0);
-	k.values = h.hash;
+		k.who = r->flags & RULE_SCOPE_PROCESS ? l.b->r.h.pid : l.b->r.tid;
+	now = l.b->r.h.time;
 	last = bpf_map_lookup_elem(&limits, &k);
 	if (!last) {
 		bpf_map_update_elem(&limits, &k, &now, 0);
@@ -141,8 +144,6 @@ __noinline __s64 sock_track(__u32 buf, __u32 row)
 }
 
 struct finish {
-	struct hook_call *c;
-	struct hook_buf *b;
 	__u64 live; /* rules of this word that are still to be looked at */
 	__u64 post; /* ... that post */
 	__u32 word;
@@ -150,6 +151,19 @@ struct finish {
 	__u32 posts;
 	__u32 baseline;
 };
+
+struct finish_loop {
+	struct hook_buf *b;
+	struct hook_call *c;
+};
+
+/* bound: in the buffer, for the reasons of buf_work, and apart from what limit_pass works on. */
+static __always_inline struct finish *finish_state(struct hook_buf *b)
+{
+	return (struct finish *)b->finish;
+}
+
+_Static_assert(sizeof(struct finish) <= sizeof(((struct hook_buf *)0)->finish), "the buffer must hold it");
 
 /* The lowest bit's number: a multiplication moves a different pattern to the top for each bit (de Bruijn), and there is no
  * instruction for it. */
@@ -163,13 +177,14 @@ static __always_inline __u32 lowest(__u64 w)
 	return bit_number[(w & -w) * 0x022fdd63cc95386dull >> 58];
 }
 
-static __always_inline void finish_rule(struct finish *f)
+static __always_inline void finish_rule(struct finish_loop *l, struct finish *f)
 {
-	__u32 bit = lowest(f->live), n = f->word * 64 + bit, rule = f->c->base + n, row;
+	__u64 live = f->live;
+	__u32 bit = lowest(live), n = f->word * 64 + bit, rule = l->c->base + n, row;
 	struct rule *r = bpf_map_lookup_elem(&rules, &rule);
 	struct rule_stat *s;
 
-	f->live &= f->live - 1;
+	f->live = live & (live - 1);
 	if (n < f->next || !r)
 		return;
 	f->next = r->next; /* the first rule of a group decides */
@@ -179,12 +194,12 @@ static __always_inline void finish_rule(struct finish *f)
 		return;
 	__sync_fetch_and_add(&s->matched, 1); /* race: a program may be preempted by another on the same CPU */
 	if (r->track >= 0 || r->untrack >= 0)
-		sock_track(f->c->buf, rule);
+		sock_track(l->c->buf, rule);
 	if (!(r->flags & RULE_POST)) {
 		__sync_fetch_and_add(&s->nopost, 1);
 		return;
 	}
-	if (r->limit_ms && !limit_pass(f->c->buf, rule)) {
+	if (r->limit_ms && !limit_pass(l->c->buf, rule)) {
 		__sync_fetch_and_add(&s->limited, 1);
 		return;
 	}
@@ -194,47 +209,45 @@ static __always_inline void finish_rule(struct finish *f)
 	f->posts++;
 }
 
-static long finish_step(__u32 i, struct finish *f)
-{
-	finish_rule(f);
-	return !f->live;
-}
-
 /* Where the mask of word w of the rules that post goes: behind the values. */
-static __always_inline __u64 *finish_mask(struct finish *f, __u32 w)
+static __always_inline __u64 *finish_mask(struct hook_buf *b, __u32 w)
 {
-	__u64 pos = f->b->pos;
+	__u64 pos = b->pos;
 
 	if (bounded(pos) > VAL_END + 8) /* bound: the words fit what is behind the values */
 		pos = VAL_END + 8;
-	return (void *)&f->b->r + pos + (w & (HOOK_WORDS - 1)) * 8;
+	return (void *)&b->r + pos + (w & (HOOK_WORDS - 1)) * 8;
 }
 
-static long finish_word(__u32 w, struct finish *f)
+static long finish_step(__u32 i, struct finish_loop *l)
 {
-	__u64 *mask = finish_mask(f, w);
+	struct finish *f = finish_state(l->b);
+	__u32 w;
 
-	if (w >= f->c->words)
-		return 1;
-	f->word = w;
-	f->live = f->c->live[w & (HOOK_WORDS - 1)];
-	f->post = 0;
 	if (f->live)
-		bpf_loop(64, finish_step, f, 0);
-	*mask = f->post;
+		finish_rule(l, f);
+	if (f->live)
+		return 0;
+	w = f->word;
+	*finish_mask(l->b, w) = f->post;
+	f->word = ++w;
+	if (w >= l->c->words || w >= HOOK_WORDS)
+		return 1;
+	f->post = 0;
+	f->live = l->c->live[w & (HOOK_WORDS - 1)];
 	return 0;
 }
 
 /* The record did not fit the ring: what was said to be posted is lost. */
-static long lost_rule(__u32 n, struct finish *f)
+static long lost_rule(__u32 n, struct finish_loop *l)
 {
-	__u32 w = n / 64, row = f->c->base + n;
+	__u32 w = n / 64, row = l->c->base + n;
 	struct rule_stat *s;
 	struct rule *r;
 
-	if (w >= f->c->words)
+	if (w >= l->c->words)
 		return 1;
-	if (!(*finish_mask(f, w) >> n % 64 & 1))
+	if (!(*finish_mask(l->b, w) >> n % 64 & 1))
 		return 0;
 	r = bpf_map_lookup_elem(&rules, &row);
 	if (!r)
@@ -261,47 +274,43 @@ __noinline __s64 baseline_set(void)
 /* Returns how many rules post. */
 __noinline __s64 hook_finish(struct hook_call *c)
 {
-	struct finish f = { .c = c };
+	struct finish_loop l = { .c = c };
 	struct hook_buf *b;
-	__u64 id, now, size;
+	struct finish *f;
+	__u64 id, size;
 
 	if (!c)
 		return 0;
-	f.b = b = buf_row(c->buf);
+	l.b = b = buf_row(c->buf);
 	if (!b)
 		return 0;
 	id = bpf_get_current_pid_tgid();
-	now = bpf_ktime_get_boot_ns();
 	b->r.h.kind = REC_HOOK;
 	b->r.h.flags = 0;
 	b->r.h.pid = id >> 32;
-	b->r.h.time = now;
-	b->r.h.ktime = my_ktime();
 	b->r.tid = id;
+	b->r.h.time = bpf_ktime_get_boot_ns();
+	b->r.h.ktime = my_ktime();
 	b->r.program = c->program;
 	b->r.words = c->words;
-	if (c->words == 1) { /* no policy here has many rules */
-		f.live = c->live[0];
-		if (f.live)
-			finish_rule(&f);
-		if (f.live)
-			bpf_loop(64, finish_step, &f, 0);
-		*finish_mask(&f, 0) = f.post;
-	} else {
-		bpf_loop(HOOK_WORDS, finish_word, &f, 0);
-	}
-	if (!f.posts)
+	f = finish_state(b);
+	f->live = c->live[0];
+	f->post = 0;
+	f->word = f->next = 0;
+	f->posts = f->baseline = 0;
+	bpf_loop(HOOK_RULES + HOOK_WORDS, finish_step, &l, 0);
+	if (!f->posts)
 		return 0;
 	size = b->pos + c->words * 8;
 	if (bounded(size) > VAL_END + 8 + HOOK_WORDS * 8) /* bound: the output below */
 		return 0;
-	if (!ring_send(REC_HOOK, &b->r, size, now)) {
-		bpf_loop(HOOK_RULES, lost_rule, &f, 0);
+	if (!ring_send(REC_HOOK, &b->r, size, b->r.h.time)) {
+		bpf_loop(HOOK_RULES, lost_rule, &l, 0);
 		return 0;
 	}
-	if (f.baseline)
+	if (f->baseline)
 		baseline_set();
-	return f.posts;
+	return f->posts;
 }
 
 #endif
