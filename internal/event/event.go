@@ -22,6 +22,9 @@ const (
 	KindExec
 	KindExit
 	KindLoss // events were lost; the event says how many, which and when
+	KindKprobe
+	KindTracepoint
+	KindLoader // a file became part of a process's code
 )
 
 // Event is one thing that happened, joined with the processes it concerns. The lane reuses Events: a stage that wants to
@@ -35,6 +38,8 @@ type Event struct {
 	Ancestors []*Process // from the grandparent up; nil unless asked for
 	Exit      Exit       // of KindExit
 	Losses    []Loss     // of KindLoss
+	Hook      *Hook      // of KindKprobe and KindTracepoint
+	Loader    *Loader    // of KindLoader
 }
 
 // Exit is how a thread group ended.

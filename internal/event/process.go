@@ -80,7 +80,10 @@ func (p *BinaryProperties) Any() bool {
 type Encoded struct {
 	JSON []byte // the object, braces included
 	Wire []byte // the message's bytes, without tag and length
+
+	// Where JSON holds what differs in the events of hooks; 0: not looked for.
+	Refcnt, Tid, TidEnd uint32
 }
 
 // Reset forgets the fragments, because a field changed, but keeps their room for new ones.
-func (e *Encoded) Reset() { e.JSON, e.Wire = e.JSON[:0], e.Wire[:0] }
+func (e *Encoded) Reset() { e.JSON, e.Wire, e.TidEnd = e.JSON[:0], e.Wire[:0], 0 }

@@ -29,7 +29,15 @@ import (
 var fragments = map[protoreflect.Name]bool{"Process": true, "Capabilities": true, "Namespaces": true}
 
 // byteText are string fields whose text is made in a buffer; a []byte spares the copy.
-var byteText = map[string]bool{"Process.exec_id": true, "Process.parent_exec_id": true, "Process.flags": true}
+var byteText = map[string]bool{
+	"Process.exec_id": true, "Process.parent_exec_id": true, "Process.flags": true, "ProcessLoader.path": true,
+	"KprobeArgument.string_arg": true, "KprobeArgument.kernel_cap_t_arg": true, "KprobeArgument.cap_inheritable_arg": true,
+	"KprobeArgument.cap_permitted_arg": true, "KprobeArgument.cap_effective_arg": true, "KprobeFile.path": true,
+	"KprobeFile.permission": true, "KprobePath.path": true, "KprobePath.permission": true, "KprobeLinuxBinprm.path": true,
+	"KprobeLinuxBinprm.permission": true, "KprobeSock.saddr": true, "KprobeSock.daddr": true, "KprobeSkb.saddr": true,
+	"KprobeSkb.daddr": true, "KprobeSockaddr.addr": true, "KprobeSockaddrUn.path": true, "KprobeBpfAttr.ProgName": true,
+	"KprobeBpfProg.ProgName": true, "KprobeBpfMap.MapName": true, "KprobePerfEvent.KprobeFunc": true, "KernelModule.name": true,
+}
 
 func main() {
 	out := flag.String("o", "messages_gen.go", "file to write")

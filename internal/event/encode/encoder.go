@@ -13,6 +13,8 @@ type Options struct {
 	Ns       bool // write namespaces
 	Username bool // write the user's name, where it is known
 
+	StackAddresses bool // write the addresses in stacks
+
 	HostNs event.Namespaces // of the host; those that equal them are marked. 0 equals nothing.
 
 	// KeepFragments keeps the Process message of each process in its event.Process, to be copied from then on: some
@@ -35,6 +37,7 @@ type Encoder struct {
 	exit     ProcessExit
 	loss     RateLimitInfo
 	process  processScratch
+	hook     hookScratch
 	clock    clock
 	loose    []byte // fragments of this event that are not kept
 }
@@ -44,7 +47,8 @@ func New(opts Options) *Encoder {
 	e := &Encoder{opts: opts, ids: newIDWriter(opts.NodeName)}
 	// Only one of the events is set at a time; the others' pointers do no harm and stay.
 	e.response = GetEventsResponse{
-		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
+		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss,
+		ProcessKprobe: &e.hook.kprobe, ProcessTracepoint: &e.hook.tracepoint, ProcessLoader: &e.hook.loader, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
 	}
 	return e
 }
@@ -91,6 +95,15 @@ func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 		x.Process, x.Parent = e.fragment(ev.Process, f), e.fragment(ev.Parent, f)
 		x.Signal, x.Status, x.Time = signalName(ev.Exit.Signal), ev.Exit.Status, m.Time
 		x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
+	case event.KindKprobe:
+		m.Event = GetEventsResponseProcessKprobe
+		e.buildKprobe(ev, f)
+	case event.KindTracepoint:
+		m.Event = GetEventsResponseProcessTracepoint
+		e.buildTracepoint(ev, f)
+	case event.KindLoader:
+		m.Event = GetEventsResponseProcessLoader
+		e.buildLoader(ev, f)
 	case event.KindLoss:
 		m.Event = GetEventsResponseRateLimitInfo
 		x := &e.loss
@@ -112,19 +125,21 @@ func (e *Encoder) fragment(p *event.Process, f form) Fragment {
 		return Fragment{}
 	}
 	if f == formJSON && len(p.Encoded.JSON) > 0 || f == formWire && len(p.Encoded.Wire) > 0 {
-		return Fragment(p.Encoded)
+		return kept(p)
 	}
 	made := e.loosely(e.buildProcess(p, false), f)
 	if !e.opts.KeepFragments {
 		return pack(made, f)
 	}
 	if f == formJSON {
-		p.Encoded.JSON = append(p.Encoded.JSON[:0], made...)
+		p.Encoded.JSON, p.Encoded.TidEnd = append(p.Encoded.JSON[:0], made...), 0
 	} else {
 		p.Encoded.Wire = append(p.Encoded.Wire[:0], made...)
 	}
-	return Fragment(p.Encoded)
+	return kept(p)
 }
+
+func kept(p *event.Process) Fragment { return Fragment{JSON: p.Encoded.JSON, Wire: p.Encoded.Wire} }
 
 // executed returns p's Process message for its exec event, where it can say more.
 func (e *Encoder) executed(p *event.Process, f form) Fragment {

@@ -1795,7 +1795,7 @@ const (
 // KprobeArgument is the message of the same name.
 type KprobeArgument struct {
 	Arg                   KprobeArgumentArg // which of the fields below is set
-	StringArg             string
+	StringArg             []byte
 	IntArg                int32
 	SkbArg                *KprobeSkb
 	SizeArg               uint64
@@ -1815,10 +1815,10 @@ type KprobeArgument struct {
 	ProcessCredentialsArg *ProcessCredentials
 	UserNsArg             *UserNamespace
 	ModuleArg             *KernelModule
-	KernelCapTArg         string
-	CapInheritableArg     string
-	CapPermittedArg       string
-	CapEffectiveArg       string
+	KernelCapTArg         []byte
+	CapInheritableArg     []byte
+	CapPermittedArg       []byte
+	CapEffectiveArg       []byte
 	LinuxBinprmArg        *KprobeLinuxBinprm
 	NetDevArg             *KprobeNetDev
 	BpfCmdArg             tetragon.BpfCmd
@@ -2169,8 +2169,8 @@ type KprobeSkb struct {
 	Len         uint32
 	Priority    uint32
 	Mark        uint32
-	Saddr       string
-	Daddr       string
+	Saddr       []byte
+	Daddr       []byte
 	Sport       uint32
 	Dport       uint32
 	Proto       uint32
@@ -2202,11 +2202,11 @@ func (m *KprobeSkb) AppendJSON(b []byte) []byte {
 		b = append(b, `,"mark":`...)
 		b = strconv.AppendUint(b, uint64(m.Mark), 10)
 	}
-	if m.Saddr != "" {
+	if len(m.Saddr) > 0 {
 		b = append(b, `,"saddr":`...)
 		b = appendString(b, m.Saddr)
 	}
-	if m.Daddr != "" {
+	if len(m.Daddr) > 0 {
 		b = append(b, `,"daddr":`...)
 		b = appendString(b, m.Daddr)
 	}
@@ -2262,11 +2262,11 @@ func (m *KprobeSkb) AppendWire(b []byte) []byte {
 		b = append(b, 0x20) // field 4
 		b = binary.AppendUvarint(b, uint64(m.Mark))
 	}
-	if m.Saddr != "" {
+	if len(m.Saddr) > 0 {
 		b = append(b, 0x2a) // field 5
 		b = appendStringWire(b, m.Saddr)
 	}
-	if m.Daddr != "" {
+	if len(m.Daddr) > 0 {
 		b = append(b, 0x32) // field 6
 		b = appendStringWire(b, m.Daddr)
 	}
@@ -2304,9 +2304,9 @@ func (m *KprobeSkb) AppendWire(b []byte) []byte {
 // KprobePath is the message of the same name.
 type KprobePath struct {
 	Mount      string
-	Path       string
+	Path       []byte
 	Flags      string
-	Permission string
+	Permission []byte
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -2319,7 +2319,7 @@ func (m *KprobePath) AppendJSON(b []byte) []byte {
 		b = append(b, `,"mount":`...)
 		b = appendString(b, m.Mount)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, `,"path":`...)
 		b = appendString(b, m.Path)
 	}
@@ -2327,7 +2327,7 @@ func (m *KprobePath) AppendJSON(b []byte) []byte {
 		b = append(b, `,"flags":`...)
 		b = appendString(b, m.Flags)
 	}
-	if m.Permission != "" {
+	if len(m.Permission) > 0 {
 		b = append(b, `,"permission":`...)
 		b = appendString(b, m.Permission)
 	}
@@ -2343,7 +2343,7 @@ func (m *KprobePath) AppendWire(b []byte) []byte {
 		b = append(b, 0x0a) // field 1
 		b = appendStringWire(b, m.Mount)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, 0x12) // field 2
 		b = appendStringWire(b, m.Path)
 	}
@@ -2351,7 +2351,7 @@ func (m *KprobePath) AppendWire(b []byte) []byte {
 		b = append(b, 0x1a) // field 3
 		b = appendStringWire(b, m.Flags)
 	}
-	if m.Permission != "" {
+	if len(m.Permission) > 0 {
 		b = append(b, 0x22) // field 4
 		b = appendStringWire(b, m.Permission)
 	}
@@ -2361,9 +2361,9 @@ func (m *KprobePath) AppendWire(b []byte) []byte {
 // KprobeFile is the message of the same name.
 type KprobeFile struct {
 	Mount      string
-	Path       string
+	Path       []byte
 	Flags      string
-	Permission string
+	Permission []byte
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -2376,7 +2376,7 @@ func (m *KprobeFile) AppendJSON(b []byte) []byte {
 		b = append(b, `,"mount":`...)
 		b = appendString(b, m.Mount)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, `,"path":`...)
 		b = appendString(b, m.Path)
 	}
@@ -2384,7 +2384,7 @@ func (m *KprobeFile) AppendJSON(b []byte) []byte {
 		b = append(b, `,"flags":`...)
 		b = appendString(b, m.Flags)
 	}
-	if m.Permission != "" {
+	if len(m.Permission) > 0 {
 		b = append(b, `,"permission":`...)
 		b = appendString(b, m.Permission)
 	}
@@ -2400,7 +2400,7 @@ func (m *KprobeFile) AppendWire(b []byte) []byte {
 		b = append(b, 0x0a) // field 1
 		b = appendStringWire(b, m.Mount)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, 0x12) // field 2
 		b = appendStringWire(b, m.Path)
 	}
@@ -2408,7 +2408,7 @@ func (m *KprobeFile) AppendWire(b []byte) []byte {
 		b = append(b, 0x1a) // field 3
 		b = appendStringWire(b, m.Flags)
 	}
-	if m.Permission != "" {
+	if len(m.Permission) > 0 {
 		b = append(b, 0x22) // field 4
 		b = appendStringWire(b, m.Permission)
 	}
@@ -2466,8 +2466,8 @@ type KprobeSock struct {
 	Protocol string
 	Mark     uint32
 	Priority uint32
-	Saddr    string
-	Daddr    string
+	Saddr    []byte
+	Daddr    []byte
 	Sport    uint32
 	Dport    uint32
 	Cookie   uint64
@@ -2500,11 +2500,11 @@ func (m *KprobeSock) AppendJSON(b []byte) []byte {
 		b = append(b, `,"priority":`...)
 		b = strconv.AppendUint(b, uint64(m.Priority), 10)
 	}
-	if m.Saddr != "" {
+	if len(m.Saddr) > 0 {
 		b = append(b, `,"saddr":`...)
 		b = appendString(b, m.Saddr)
 	}
-	if m.Daddr != "" {
+	if len(m.Daddr) > 0 {
 		b = append(b, `,"daddr":`...)
 		b = appendString(b, m.Daddr)
 	}
@@ -2554,11 +2554,11 @@ func (m *KprobeSock) AppendWire(b []byte) []byte {
 		b = append(b, 0x28) // field 5
 		b = binary.AppendUvarint(b, uint64(m.Priority))
 	}
-	if m.Saddr != "" {
+	if len(m.Saddr) > 0 {
 		b = append(b, 0x32) // field 6
 		b = appendStringWire(b, m.Saddr)
 	}
-	if m.Daddr != "" {
+	if len(m.Daddr) > 0 {
 		b = append(b, 0x3a) // field 7
 		b = appendStringWire(b, m.Daddr)
 	}
@@ -2666,7 +2666,7 @@ func (m *KprobeCred) AppendWire(b []byte) []byte {
 type KprobeBpfAttr struct {
 	ProgType string
 	InsnCnt  uint32
-	ProgName string
+	ProgName []byte
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -2683,7 +2683,7 @@ func (m *KprobeBpfAttr) AppendJSON(b []byte) []byte {
 		b = append(b, `,"InsnCnt":`...)
 		b = strconv.AppendUint(b, uint64(m.InsnCnt), 10)
 	}
-	if m.ProgName != "" {
+	if len(m.ProgName) > 0 {
 		b = append(b, `,"ProgName":`...)
 		b = appendString(b, m.ProgName)
 	}
@@ -2703,7 +2703,7 @@ func (m *KprobeBpfAttr) AppendWire(b []byte) []byte {
 		b = append(b, 0x10) // field 2
 		b = binary.AppendUvarint(b, uint64(m.InsnCnt))
 	}
-	if m.ProgName != "" {
+	if len(m.ProgName) > 0 {
 		b = append(b, 0x1a) // field 3
 		b = appendStringWire(b, m.ProgName)
 	}
@@ -2712,7 +2712,7 @@ func (m *KprobeBpfAttr) AppendWire(b []byte) []byte {
 
 // KprobePerfEvent is the message of the same name.
 type KprobePerfEvent struct {
-	KprobeFunc  string
+	KprobeFunc  []byte
 	Type        string
 	Config      uint64
 	ProbeOffset uint64
@@ -2724,7 +2724,7 @@ func (m *KprobePerfEvent) AppendJSON(b []byte) []byte {
 		return append(b, "{}"...)
 	}
 	start := len(b)
-	if m.KprobeFunc != "" {
+	if len(m.KprobeFunc) > 0 {
 		b = append(b, `,"KprobeFunc":`...)
 		b = appendString(b, m.KprobeFunc)
 	}
@@ -2752,7 +2752,7 @@ func (m *KprobePerfEvent) AppendWire(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	if m.KprobeFunc != "" {
+	if len(m.KprobeFunc) > 0 {
 		b = append(b, 0x0a) // field 1
 		b = appendStringWire(b, m.KprobeFunc)
 	}
@@ -2777,7 +2777,7 @@ type KprobeBpfMap struct {
 	KeySize    uint32
 	ValueSize  uint32
 	MaxEntries uint32
-	MapName    string
+	MapName    []byte
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -2802,7 +2802,7 @@ func (m *KprobeBpfMap) AppendJSON(b []byte) []byte {
 		b = append(b, `,"MaxEntries":`...)
 		b = strconv.AppendUint(b, uint64(m.MaxEntries), 10)
 	}
-	if m.MapName != "" {
+	if len(m.MapName) > 0 {
 		b = append(b, `,"MapName":`...)
 		b = appendString(b, m.MapName)
 	}
@@ -2830,7 +2830,7 @@ func (m *KprobeBpfMap) AppendWire(b []byte) []byte {
 		b = append(b, 0x20) // field 4
 		b = binary.AppendUvarint(b, uint64(m.MaxEntries))
 	}
-	if m.MapName != "" {
+	if len(m.MapName) > 0 {
 		b = append(b, 0x2a) // field 5
 		b = appendStringWire(b, m.MapName)
 	}
@@ -2938,7 +2938,7 @@ func (m *KprobeCapability) AppendWire(b []byte) []byte {
 
 // KernelModule is the message of the same name.
 type KernelModule struct {
-	Name        string
+	Name        []byte
 	SignatureOk OptBool
 	Tainted     []tetragon.TaintedBitsType
 }
@@ -2949,7 +2949,7 @@ func (m *KernelModule) AppendJSON(b []byte) []byte {
 		return append(b, "{}"...)
 	}
 	start := len(b)
-	if m.Name != "" {
+	if len(m.Name) > 0 {
 		b = append(b, `,"name":`...)
 		b = appendString(b, m.Name)
 	}
@@ -2975,7 +2975,7 @@ func (m *KernelModule) AppendWire(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	if m.Name != "" {
+	if len(m.Name) > 0 {
 		b = append(b, 0x0a) // field 1
 		b = appendStringWire(b, m.Name)
 	}
@@ -2997,9 +2997,9 @@ func (m *KernelModule) AppendWire(b []byte) []byte {
 
 // KprobeLinuxBinprm is the message of the same name.
 type KprobeLinuxBinprm struct {
-	Path       string
+	Path       []byte
 	Flags      string
-	Permission string
+	Permission []byte
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3008,7 +3008,7 @@ func (m *KprobeLinuxBinprm) AppendJSON(b []byte) []byte {
 		return append(b, "{}"...)
 	}
 	start := len(b)
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, `,"path":`...)
 		b = appendString(b, m.Path)
 	}
@@ -3016,7 +3016,7 @@ func (m *KprobeLinuxBinprm) AppendJSON(b []byte) []byte {
 		b = append(b, `,"flags":`...)
 		b = appendString(b, m.Flags)
 	}
-	if m.Permission != "" {
+	if len(m.Permission) > 0 {
 		b = append(b, `,"permission":`...)
 		b = appendString(b, m.Permission)
 	}
@@ -3028,7 +3028,7 @@ func (m *KprobeLinuxBinprm) AppendWire(b []byte) []byte {
 	if m == nil {
 		return b
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, 0x0a) // field 1
 		b = appendStringWire(b, m.Path)
 	}
@@ -3036,7 +3036,7 @@ func (m *KprobeLinuxBinprm) AppendWire(b []byte) []byte {
 		b = append(b, 0x12) // field 2
 		b = appendStringWire(b, m.Flags)
 	}
-	if m.Permission != "" {
+	if len(m.Permission) > 0 {
 		b = append(b, 0x1a) // field 3
 		b = appendStringWire(b, m.Permission)
 	}
@@ -3115,7 +3115,7 @@ func (m *SyscallId) AppendWire(b []byte) []byte {
 // KprobeSockaddr is the message of the same name.
 type KprobeSockaddr struct {
 	Family string
-	Addr   string
+	Addr   []byte
 	Port   uint32
 }
 
@@ -3129,7 +3129,7 @@ func (m *KprobeSockaddr) AppendJSON(b []byte) []byte {
 		b = append(b, `,"family":`...)
 		b = appendString(b, m.Family)
 	}
-	if m.Addr != "" {
+	if len(m.Addr) > 0 {
 		b = append(b, `,"addr":`...)
 		b = appendString(b, m.Addr)
 	}
@@ -3149,7 +3149,7 @@ func (m *KprobeSockaddr) AppendWire(b []byte) []byte {
 		b = append(b, 0x0a) // field 1
 		b = appendStringWire(b, m.Family)
 	}
-	if m.Addr != "" {
+	if len(m.Addr) > 0 {
 		b = append(b, 0x12) // field 2
 		b = appendStringWire(b, m.Addr)
 	}
@@ -3164,7 +3164,7 @@ func (m *KprobeSockaddr) AppendWire(b []byte) []byte {
 type KprobeBpfProg struct {
 	ProgType string
 	InsnCnt  uint32
-	ProgName string
+	ProgName []byte
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3181,7 +3181,7 @@ func (m *KprobeBpfProg) AppendJSON(b []byte) []byte {
 		b = append(b, `,"InsnCnt":`...)
 		b = strconv.AppendUint(b, uint64(m.InsnCnt), 10)
 	}
-	if m.ProgName != "" {
+	if len(m.ProgName) > 0 {
 		b = append(b, `,"ProgName":`...)
 		b = appendString(b, m.ProgName)
 	}
@@ -3201,7 +3201,7 @@ func (m *KprobeBpfProg) AppendWire(b []byte) []byte {
 		b = append(b, 0x10) // field 2
 		b = binary.AppendUvarint(b, uint64(m.InsnCnt))
 	}
-	if m.ProgName != "" {
+	if len(m.ProgName) > 0 {
 		b = append(b, 0x1a) // field 3
 		b = appendStringWire(b, m.ProgName)
 	}
@@ -3241,7 +3241,7 @@ func (m *KprobeError) AppendWire(b []byte) []byte {
 // KprobeSockaddrUn is the message of the same name.
 type KprobeSockaddrUn struct {
 	Family string
-	Path   string
+	Path   []byte
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3254,7 +3254,7 @@ func (m *KprobeSockaddrUn) AppendJSON(b []byte) []byte {
 		b = append(b, `,"family":`...)
 		b = appendString(b, m.Family)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, `,"path":`...)
 		b = appendString(b, m.Path)
 	}
@@ -3270,7 +3270,7 @@ func (m *KprobeSockaddrUn) AppendWire(b []byte) []byte {
 		b = append(b, 0x0a) // field 1
 		b = appendStringWire(b, m.Family)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, 0x12) // field 2
 		b = appendStringWire(b, m.Path)
 	}
@@ -3478,7 +3478,7 @@ func (m *ProcessTracepoint) AppendWire(b []byte) []byte {
 // ProcessLoader is the message of the same name.
 type ProcessLoader struct {
 	Process   Fragment
-	Path      string
+	Path      []byte
 	Buildid   []byte
 	Parent    Fragment
 	Ancestors []Fragment
@@ -3494,7 +3494,7 @@ func (m *ProcessLoader) AppendJSON(b []byte) []byte {
 		b = append(b, `,"process":`...)
 		b = appendFragment(b, m.Process)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, `,"path":`...)
 		b = appendString(b, m.Path)
 	}
@@ -3531,7 +3531,7 @@ func (m *ProcessLoader) AppendWire(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(m.Process.Wire)))
 		b = append(b, m.Process.Wire...)
 	}
-	if m.Path != "" {
+	if len(m.Path) > 0 {
 		b = append(b, 0x12) // field 2
 		b = appendStringWire(b, m.Path)
 	}
