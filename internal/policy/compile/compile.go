@@ -39,7 +39,6 @@ type Facts interface {
 // Options of the agent that change how policies are compiled.
 type Options struct {
 	DisableKprobeMulti bool
-	ParentsMap         bool // unused: parents are always known here
 	AllowMissing       bool // a hook that this kernel cannot have is inactive instead of an error
 }
 
@@ -65,6 +64,8 @@ type hook struct {
 	index   int
 	call    string // function, with the prefix of system calls
 	at      policy.Place
+	// fromList: of a list of system calls, whatever the hook says
+	fromList bool
 
 	selectors []policy.Selector // macros expanded
 	access    access
@@ -74,6 +75,7 @@ type hook struct {
 	data      []typed
 	ret       *typed
 	tracks    bool
+	noReturn  bool // the return value is asked for, but not to be had
 }
 
 // passes in their order; each says what it needs of those before.

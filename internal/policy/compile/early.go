@@ -86,12 +86,12 @@ func (c *compiler) expandHooks() {
 }
 
 func (c *compiler) expandCall(section string, i int, k *policy.Kprobe) {
-	add := func(call string) {
-		c.hooks = append(c.hooks, &hook{common: &k.Common, kprobe: k, section: section, index: i, call: call, at: k.Call.Place})
+	add := func(call string, fromList bool) {
+		c.hooks = append(c.hooks, &hook{common: &k.Common, kprobe: k, section: section, index: i, call: call, at: k.Call.Place, fromList: fromList})
 	}
 	name, isList := strings.CutPrefix(k.Call.Value, "list:")
 	if !isList {
-		add(c.symbol(k.Call, k.Call.Value, k.Syscall))
+		add(c.symbol(k.Call, k.Call.Value, k.Syscall), false)
 		return
 	}
 	l := c.list(name)
@@ -109,7 +109,7 @@ func (c *compiler) expandCall(section string, i int, k *policy.Kprobe) {
 		if !syscalls {
 			call = c.symbol(k.Call, call, k.Syscall)
 		}
-		add(call)
+		add(call, syscalls)
 	}
 }
 

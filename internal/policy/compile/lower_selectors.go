@@ -5,6 +5,7 @@ package compile
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tetragon/internal/policy"
@@ -389,8 +390,43 @@ func (c *compiler) lowerArg(h *hook, m *policy.ArgMatch, as []typed, what string
 		return
 	}
 	f.Value = t.value
-	f.Text = fmt.Sprintf("%s[%d] %s %s", what, m.Index.Value, op, texts(m.Values))
+	if v.Max { // a long value lies somewhere else: what is compared is its beginning
+		begin := *v
+		begin.Max = false
+		f.Value = h.addValue(begin)
+	}
+	f.Text = fmt.Sprintf("%s %s", nameOf(as, t, what), op)
+	if len(m.Values) > 0 {
+		f.Text += " " + quoted(m.Values)
+	}
 	r.Filters = append(r.Filters, f)
+}
+
+// nameOf names an argument as matchArgs does.
+func nameOf(as []typed, t *typed, what string) string {
+	if what == "return" {
+		return "the return value"
+	}
+	for i := range as {
+		if &as[i] == t {
+			return fmt.Sprintf("%s[%d]", what, i)
+		}
+	}
+	return what
+}
+
+// quoted lists values for explain; of many only the first.
+func quoted(vs []policy.Text) string {
+	const most = 8
+	var out []string
+	for i, v := range vs {
+		if i == most {
+			out = append(out, fmt.Sprintf("... (%d in all)", len(vs)))
+			break
+		}
+		out = append(out, strconv.Quote(v.Value))
+	}
+	return strings.Join(out, " ")
 }
 
 func operatorsOf(name string, row *typeRow) string {

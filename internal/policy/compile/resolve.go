@@ -17,8 +17,7 @@ type access struct {
 	count int                 // how many parameters there are; -1: nobody knows
 	proto *kernel.Func        // nil: unknown, or of no use for types
 	ret   reached
-	names func(i int) string // of fields; nil: none
-	field func(i int) *kernel.Field
+	field func(i int) *kernel.Field // of a tracepoint's record; nil: none
 }
 
 // maxRegs is how many parameters travel in registers, and so how many trampolines and breakpoints see.
@@ -62,67 +61,132 @@ func (h *hook) tried(b plan.Backend, format string, args ...any) {
 }
 
 func (c *compiler) resolveFunction(h *hook) {
-	regs := strings.HasPrefix(h.call, prefixX64) || strings.HasPrefix(h.call, prefixI386)
-	proto := c.f.Func(h.call)
+	abi, isCall := "", false
+	switch {
+	case strings.HasPrefix(h.call, prefixX64):
+		abi, isCall = "x64", true
+	case strings.HasPrefix(h.call, prefixI386):
+		abi, isCall = "i386", true
+	}
+	// A hook that says syscall: false means the function itself, whose one parameter is the registers.
+	regs := isCall && (h.kprobe.Syscall.Value || h.fromList)
+	symbol := h.call
+	proto := c.f.Func(symbol)
+	if proto == nil && abi == "i386" { // calls whose arguments the kernel has to convert
+		if p := c.f.Func("__ia32_compat_" + strings.TrimPrefix(symbol, prefixI386)); p != nil {
+			symbol, proto = p.Name, p
+		}
+	}
 	exit := h.needsReturn()
-	trampoline, probe := plan.BackendFentry, plan.BackendKprobe
-	if exit {
-		trampoline, probe = plan.BackendFexit, plan.BackendKretprobe
+	h.access = access{
+		count: -1, proto: proto, param: func(i int) reached { return reached{source: arg(int64(i))} },
+		ret: reached{source: result()},
 	}
-	if proto == nil && !regs && h.kprobe.CallNotFound.Value {
-		h.inactive("this kernel has no function %s", h.call)
-		return
-	}
-	h.access = access{count: -1, proto: proto, param: func(i int) reached { return reached{source: arg(int64(i))} }, ret: reached{source: plan.Source{Kind: plan.SourceReturn}}}
+	h.plan.Attach = plan.Attach{Symbol: symbol}
 	if proto != nil {
-		h.access.count = len(proto.Params)
+		h.access.count, h.plan.Attach.Params, h.plan.Attach.Module = len(proto.Params), len(proto.Params), proto.Module
 	}
-	h.plan.Attach = plan.Attach{Symbol: h.call, Params: max(h.access.count, 0)}
 	if regs {
-		h.access.count, h.access.proto = 6, nil
+		h.access.count, h.access.proto = syscallArgs, nil
 		h.access.param = func(i int) reached { return reached{source: reg(int64(i))} }
-		h.plan.Attach.Regs, h.plan.Attach.Compat = true, strings.HasPrefix(h.call, prefixI386)
+		h.plan.Attach.Regs, h.plan.Attach.Compat = true, abi == "i386"
 	}
 
-	switch why := c.f.Lacks(kernel.Fentry); {
-	case proto == nil:
-		h.tried(trampoline, "the kernel's types have no function %s", h.call)
-	case why != "":
-		h.tried(trampoline, "%s", why)
-	case !c.f.Traceable(h.call):
-		h.tried(trampoline, "the kernel does not let %s be traced", h.call)
-	case len(proto.Params) > maxRegs:
-		h.tried(trampoline, "it has %d parameters, of which only %d travel in registers", len(proto.Params), maxRegs)
-	case exit && proto.Return.Type == "void" && h.kprobe.Return.Value:
-		c.d.Error(h.kprobe.Return.Place, "void-return", "%s returns nothing", h.call).WithNote("%s", proto)
-		h.dead = true
-		return
-	default:
-		h.plan.Attach.Backend = trampoline
+	ways := equivalents[h.call]
+	if why := c.f.Lacks(kernel.Modules); why != "" && len(ways) > 0 && ways[0][0].needs == kernel.Modules {
+		// Then nothing is lost: the function is never called.
+		h.tried(plan.BackendNone, "%s", why)
+		c.inactive(h, why+": "+h.call+" is never called")
 		return
 	}
+	if c.byTrampoline(h, proto, exit) || h.dead || c.byKprobe(h, proto, exit) {
+		return
+	}
+	probes := c.f.Lacks(kernel.Fentry) == "" || c.f.Lacks(kernel.Kprobe) == ""
+	switch {
+	case proto == nil && (probes || !regs) && !c.known(symbol):
+		c.notFound(h, regs)
+		return
+	case regs && c.byNumber(h, abi, exit):
+		return
+	case len(ways) > 0 && c.useWays(h, ways, exit):
+		return
+	case len(ways) == 0:
+		h.tried(plan.BackendNone, "nothing that is known stands for %s", h.call)
+	}
+	c.impossible(h)
+}
+
+// syscallArgs is how many arguments a system call has at most.
+const syscallArgs = 6
+
+// byTrampoline hooks a function by fentry or fexit.
+func (c *compiler) byTrampoline(h *hook, proto *kernel.Func, exit bool) bool {
+	b := plan.BackendFentry
+	if exit {
+		b = plan.BackendFexit
+	}
+	symbol := h.plan.Attach.Symbol
+	wide := func(p kernel.Param) bool { return p.Bits == 0 }
+	switch why := c.f.Lacks(kernel.Fentry); {
+	case why != "":
+		h.tried(b, "%s", why)
+	case proto == nil:
+		h.tried(b, "the kernel's types have no function %s", symbol)
+	case proto.Same > 0:
+		h.tried(b, "%d functions are called %s, in different files of the kernel", proto.Same+1, symbol)
+	case !c.f.Traceable(symbol):
+		h.tried(b, "the kernel does not let %s be traced", symbol)
+	case len(proto.Params) > maxRegs:
+		h.tried(b, "%s has %d parameters, of which only %d travel in registers", symbol, len(proto.Params), maxRegs)
+	case slices.ContainsFunc(proto.Params, wide):
+		h.tried(b, "a parameter of %s is a struct, which does not travel in one register", symbol)
+	case exit && proto.Return.Type == "void" && h.kprobe.Return.Value:
+		c.d.Error(h.kprobe.Return.Place, "void-return", "%s returns nothing", h.call).WithNote("%s, from the kernel's types", proto)
+		h.dead = true
+	default:
+		h.plan.Attach.Backend = b
+		return true
+	}
+	return false
+}
+
+// byKprobe hooks a function by a breakpoint.
+func (c *compiler) byKprobe(h *hook, proto *kernel.Func, exit bool) bool {
+	b := plan.BackendKprobe
+	if exit {
+		b = plan.BackendKretprobe
+	}
+	symbol := h.plan.Attach.Symbol
 	switch why := c.f.Lacks(kernel.Kprobe); {
 	case why != "":
-		h.tried(probe, "%s", why)
-	case proto == nil && (regs || !c.known(h.call)):
-		h.tried(probe, "the kernel has no function %s", h.call)
-	case !c.f.Traceable(h.call):
-		h.tried(probe, "the kernel does not let %s be traced", h.call)
-	case exit:
-		h.tried(probe, "arguments and return value together need a trampoline")
+		h.tried(b, "%s", why)
+	case proto == nil && !c.known(symbol):
+		h.tried(b, "the kernel has no function %s", symbol)
+	case proto != nil && proto.Same > 0:
+		h.tried(b, "%d functions are called %s", proto.Same+1, symbol)
+	case !c.f.Traceable(symbol):
+		h.tried(b, "the kernel does not let %s be traced", symbol)
+	case exit && h.wantsArgs():
+		h.tried(b, "a breakpoint at the exit does not see the arguments")
 	default:
-		h.plan.Attach.Backend = probe
-		return
+		h.plan.Attach.Backend = b
+		if !exit && !h.plan.Attach.Regs && h.access.count < 0 {
+			h.access.count = maxRegs
+		}
+		return true
 	}
-	if regs && c.byNumber(h, exit) {
-		return
+	return false
+}
+
+// wantsArgs says whether an argument of the call is read.
+func (h *hook) wantsArgs() bool {
+	for i := range h.common.Args {
+		if h.common.Args[i].Type.Value != "nop" {
+			return true
+		}
 	}
-	if es := equivalents[h.call]; len(es) > 0 {
-		c.useEquivalents(h, es, exit)
-		return
-	}
-	h.tried(plan.BackendNone, "nothing stands for %s on a kernel without trampolines and kprobes", h.call)
-	c.impossible(h)
+	return false
 }
 
 // known says whether the kernel lists a function that its types do not have.
@@ -131,18 +195,36 @@ func (c *compiler) known(name string) bool {
 	return err == nil && c.f.Traceable(name)
 }
 
+// notFound refuses a hook on a function that this kernel does not have, or lets it be inactive.
+func (c *compiler) notFound(h *hook, regs bool) {
+	why := fmt.Sprintf("kernel %s has no function %s", c.f.KernelRelease(), h.plan.Attach.Symbol)
+	if h.kprobe.CallNotFound.Value || c.o.AllowMissing {
+		c.inactive(h, why)
+		return
+	}
+	h.dead = true
+	d := c.d.Error(h.at, "call-not-found", "%s", why)
+	bare := strings.TrimPrefix(h.call, prefixX64)
+	switch {
+	case regs && c.f.Func(bare) != nil:
+		d.WithHint("say syscall: false; %s is a function, not a system call", bare)
+	case !regs && strings.HasPrefix(h.call, "sys_") && c.f.Func(prefixX64+h.call) != nil:
+		d.WithHint("say syscall: true; %s is a system call", h.call)
+	case c.f.Func("security_"+h.call) != nil:
+		d.WithHint("did you mean security_%s?", h.call)
+	default:
+		d.WithHint("functions are renamed, inlined and removed from kernel to kernel; ignore: {callNotFound: true} lets the policy load without this hook")
+	}
+}
+
 // impossible refuses a hook that this kernel cannot have, or lets it be inactive.
 func (c *compiler) impossible(h *hook) {
 	var notes []string
 	for _, t := range h.plan.Tried {
-		name := t.Backend.String()
-		if t.Backend == plan.BackendNone {
-			name = "equivalent"
-		}
-		notes = append(notes, name+": "+t.Why)
+		notes = append(notes, t.Backend.Asked()+": "+t.Why)
 	}
 	if h.kprobe != nil && h.kprobe.CallNotFound.Value || c.o.AllowMissing {
-		h.inactive("%s", strings.Join(notes, "; "))
+		c.inactive(h, strings.Join(notes, "; "))
 		return
 	}
 	h.dead = true
@@ -150,7 +232,9 @@ func (c *compiler) impossible(h *hook) {
 	for _, n := range notes {
 		d.WithNote("%s", n)
 	}
-	d.WithHint("ignore: {callNotFound: true} lets the policy load without this hook")
+	if h.kprobe != nil {
+		d.WithHint("ignore: {callNotFound: true} lets the policy load without this hook")
+	}
 }
 
 func (h *hook) what() string {
@@ -161,117 +245,181 @@ func (h *hook) what() string {
 }
 
 // inactive keeps a hook in the plan, with the reason why it does not run.
-func (h *hook) inactive(format string, args ...any) {
+func (c *compiler) inactive(h *hook, why string) {
 	h.dead = true
-	h.plan.Inactive = fmt.Sprintf(format, args...)
+	h.plan.Inactive = why
+	h.plan.Attach, h.plan.Rules = plan.Attach{}, []plan.Rule{{Do: plan.Actions{Post: true, Last: "Post", LastReturn: "Post"}}}
+	c.d.Warn(h.at, "inactive", "%s is not hooked: %s", h.what(), why)
 }
 
 // byNumber hooks a system call at the tracepoints that all of them pass.
-func (c *compiler) byNumber(h *hook, exit bool) bool {
-	abi, name := "x64", strings.TrimPrefix(h.call, prefixX64)
-	if h.plan.Attach.Compat {
-		abi, name = "i386", strings.TrimPrefix(h.call, prefixI386)
-	}
-	nr, ok := c.f.Syscall(abi, strings.TrimPrefix(name, "sys_"))
-	if !ok {
-		return false
-	}
+func (c *compiler) byNumber(h *hook, abi string, exit bool) bool {
+	name := strings.TrimPrefix(strings.TrimPrefix(h.call, prefixX64), prefixI386)
+	name = kernel.SyscallOf(abi, strings.TrimPrefix(strings.TrimPrefix(name, "compat_"), "sys_"))
 	b := plan.BackendSysEnter
 	if exit {
 		b = plan.BackendSysExit
 	}
-	h.plan.Attach = plan.Attach{Backend: b, Symbol: h.call, Params: 6, Regs: true, Compat: h.plan.Attach.Compat, Calls: []plan.Call{{ABI: abi, Nr: nr}}}
+	nr, ok := c.f.Syscall(abi, name)
+	if !ok {
+		h.tried(b, "ABI %s has no system call %s", abi, name)
+		return false
+	}
+	h.plan.Attach = plan.Attach{Backend: b, Symbol: h.call, Params: syscallArgs, Regs: true, Compat: abi == "i386", Calls: []plan.Call{{ABI: abi, Nr: nr}}}
 	return true
 }
 
-// useEquivalents puts the hook on what stands for its function: on the first one itself, on the others copies of it.
-func (c *compiler) useEquivalents(h *hook, es []equivalent, exit bool) {
-	for _, e := range es {
-		if why := c.lacks(&e); why != "" {
-			h.tried(e.backend, "%s", why)
-			if e.needs == kernel.Modules && c.f.Lacks(kernel.Modules) != "" { // then there is nothing to be seen
-				h.inactive("%s", why)
-			} else {
-				c.impossible(h)
+// useWays puts the hook on the first way to see its calls that this kernel has and that shows what the policy asks for.
+func (c *compiler) useWays(h *hook, ways []way, exit bool) bool {
+	for _, w := range ways {
+		var to []*hook
+		why, backend := "", plan.BackendNone
+		for i := range w {
+			var x *hook
+			if x, why = c.onEquivalent(h, &w[i], exit); why != "" {
+				backend = w[i].backend
+				break
 			}
-			return
+			to = append(to, x)
 		}
-	}
-	tried := h.plan.Tried
-	for i := range es {
-		e := &es[i]
-		to := h
-		if i > 0 {
-			twin := *h
-			to = &twin
-			to.plan.Tried = slices.Clone(tried)
-			c.hooks = append(c.hooks, to)
+		if why != "" {
+			h.tried(backend, "%s", why)
+			continue
 		}
-		c.useEquivalent(to, e, exit)
+		// Hooks share what they have tried; the first takes the place of the one that was asked for.
+		for _, x := range to {
+			x.plan.Tried = slices.Clone(h.plan.Tried)
+		}
+		*h = *to[0]
+		c.hooks = append(c.hooks, to[1:]...)
+		return true
 	}
+	return false
 }
 
-func (c *compiler) lacks(e *equivalent) string {
+// onEquivalent makes the hook that an equivalent is, or says why it does not do.
+func (c *compiler) onEquivalent(h *hook, e *equivalent, exit bool) (*hook, string) {
 	if e.needs != "" {
 		if why := c.f.Lacks(e.needs); why != "" {
-			return why
+			return nil, why
 		}
 	}
-	if e.backend == plan.BackendTp && c.f.RawTracepoint(e.symbol) == nil {
-		return "the kernel has no tracepoint " + e.symbol
-	}
-	return ""
-}
-
-func (c *compiler) useEquivalent(h *hook, e *equivalent, exit bool) {
-	a := plan.Attach{Backend: e.backend, Symbol: e.symbol, When: e.when}
-	if e.backend == plan.BackendSysEnter && exit {
-		a.Backend = plan.BackendSysExit
-	}
-	if len(e.calls) > 0 {
-		a.Symbol, a.Params, a.Regs = strings.Join(e.calls, "+"), 6, true
+	a := plan.Attach{Backend: e.backend, Symbol: e.symbol}
+	switch e.backend {
+	case plan.BackendTp:
+		tp := c.f.RawTracepoint(e.symbol)
+		if tp == nil {
+			return nil, "the kernel has no tracepoint " + e.symbol
+		}
+		a.Params = len(tp.Params)
+	case plan.BackendSysEnter, plan.BackendSysExit:
+		if exit {
+			a.Backend = plan.BackendSysExit
+		}
+		a.Symbol, a.Params, a.Regs = strings.Join(e.calls, "+"), syscallArgs, true
 		for _, n := range e.calls {
-			if nr, ok := c.f.Syscall("x64", n); ok {
-				a.Calls = append(a.Calls, plan.Call{ABI: "x64", Nr: nr})
+			abis := []string{"x64", "i386"}
+			if abi, name, one := strings.Cut(n, "/"); one {
+				abis, n = []string{abi}, name
 			}
-			if nr, ok := c.f.Syscall("i386", n); ok {
-				a.Calls = append(a.Calls, plan.Call{ABI: "i386", Nr: nr})
-			}
-		}
-		for _, n := range e.calls32 {
-			if nr, ok := c.f.Syscall("i386", n); ok {
-				a.Calls = append(a.Calls, plan.Call{ABI: "i386", Nr: nr})
+			for _, abi := range abis {
+				if nr, ok := c.f.Syscall(abi, n); ok {
+					a.Calls = append(a.Calls, plan.Call{ABI: abi, Nr: nr})
+				}
 			}
 		}
 	}
-	h.plan.Attach = a
-	h.plan.Caveats = append(slices.Clone(h.plan.Caveats), e.caveats...)
-	proto := h.access.proto
-	h.access = access{count: -1, proto: proto, param: func(i int) reached {
+	when := e.when
+	if a.Backend == plan.BackendSysExit {
+		when = append(slices.Clone(when), e.whenExit...)
+	}
+	for _, w := range when {
+		x := w.Condition
+		steps, err := c.through(w.via)
+		if err != nil {
+			return nil, err.Error()
+		}
+		x.Source.Steps = append(slices.Clone(x.Source.Steps), steps...)
+		a.When = append(a.When, x)
+	}
+
+	x := *h
+	x.plan.Attach = a
+	x.plan.Caveats = slices.Clone(e.caveats)
+	x.access = access{count: h.access.count, proto: h.access.proto, param: func(i int) reached {
 		r, ok := e.params[i]
 		if !ok {
-			return reached{why: fmt.Sprintf("parameter %d of %s is not to be had at %s", i, h.call, a.Backend)}
+			return reached{why: fmt.Sprintf("parameter %d of %s is not to be had there", i, h.call)}
 		}
-		if len(r.source.Steps) == 1 && r.source.Steps[0].Off < 0 { // the family of a sock
-			m, err := c.f.Follow("sock", "__sk_common.skc_family")
-			if err != nil {
-				return reached{why: err.Error()}
-			}
-			r.source.Steps = stepsOf(m)
-		}
-		return r
+		return c.reach(r)
 	}}
-	if proto != nil {
-		h.access.count = len(proto.Params)
+	for i := range h.common.Args {
+		t := &h.common.Args[i]
+		for _, n := range []int64{t.Index.Value, t.SizeArgIndex.Value - 1} {
+			if n < 0 || t.Type.Value == "nop" || h.access.count >= 0 && n >= int64(h.access.count) {
+				continue
+			}
+			if r := x.access.param(int(n)); r.why != "" {
+				return nil, r.why
+			}
+		}
 	}
 	switch {
+	case e.noReturn != "":
+		x.access.ret = reached{why: e.noReturn}
 	case e.ret != nil:
-		h.access.ret = *e.ret
-	case a.Backend == plan.BackendSysExit:
-		h.access.ret = reached{source: plan.Source{Kind: plan.SourceErr}}
+		x.access.ret = c.reach(*e.ret)
 	default:
-		h.access.ret = reached{why: fmt.Sprintf("the return value of %s is not to be had at %s", h.call, a.Backend)}
+		x.access.ret = reached{source: plan.Source{Kind: plan.SourceErr}}
+		if exit {
+			x.plan.Caveats = append(x.plan.Caveats, "the return value is the error of the whole call, or 0")
+		}
 	}
+	if why := x.access.ret.why; why != "" && h.kprobe.Return.Value {
+		if x.needsResult() {
+			return nil, "the return value is not to be had there: " + why
+		}
+		x.noReturn = true
+		x.plan.Caveats = append(x.plan.Caveats, "the return value is not to be had: "+why)
+	}
+	return &x, ""
+}
+
+// needsResult says whether a selector or an action looks at the return value.
+func (h *hook) needsResult() bool {
+	for i := range h.selectors {
+		if len(h.selectors[i].ReturnArgs) > 0 {
+			return true
+		}
+	}
+	return h.kprobe.ReturnArgAction.Value != ""
+}
+
+// reach follows what stands for a parameter through the kernel's types.
+func (c *compiler) reach(r reached) reached {
+	steps, err := c.through(r.via)
+	if err != nil {
+		return reached{why: err.Error()}
+	}
+	if len(steps) > 0 {
+		r.source.Steps = append(slices.Clone(r.source.Steps), steps...)
+		r.via = nil
+	}
+	return r
+}
+
+// through makes the loads of a row of ways through the kernel's types.
+func (c *compiler) through(via []string) ([]plan.Step, error) {
+	var out []plan.Step
+	for _, w := range via {
+		root, path, _ := strings.Cut(w, ".")
+		m, err := c.f.Follow(root, path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w, err)
+		}
+		out = append(out, stepsOf(m)...)
+	}
+	return out, nil
 }
 
 func stepsOf(m *kernel.Member) []plan.Step {
@@ -289,37 +437,49 @@ func (c *compiler) resolveTracepoint(h *hook) {
 	t := h.tp
 	h.plan.Event, h.plan.Subsys, h.plan.TpEvent = plan.EventTracepoint, t.Subsystem.Value, t.Event.Value
 	h.plan.Name = t.Subsystem.Value + "/" + t.Event.Value
-	if t.Raw.Value {
-		proto := c.f.RawTracepoint(t.Event.Value)
-		if proto == nil {
-			h.dead = true
-			c.d.Error(t.Event.Place, "unknown-tracepoint", "the kernel has no raw tracepoint %s", t.Event.Value)
-			return
-		}
-		h.plan.Attach = plan.Attach{Backend: plan.BackendRawTp, Symbol: t.Event.Value, Params: len(proto.Params)}
-		h.access = access{count: len(proto.Params), proto: proto, param: func(i int) reached { return reached{source: arg(int64(i))} }}
+	switch {
+	case t.Raw.Value:
+		c.resolveRaw(h)
+	case t.Subsystem.Value == "syscalls" && c.resolveCallTracepoint(h), c.resolveRawCalls(h):
+	default:
+		c.resolveRecord(h)
+	}
+}
+
+// noTracepoint refuses a tracepoint that the kernel does not have, or lets its hook be inactive.
+func (c *compiler) noTracepoint(h *hook, b plan.Backend, why, hint string) {
+	h.tried(b, "%s", why)
+	if c.o.AllowMissing {
+		c.inactive(h, why)
 		return
 	}
-	if t.Subsystem.Value == "syscalls" && c.resolveSyscallTracepoint(h) {
+	h.dead = true
+	d := c.d.Error(h.tp.Event.Place, "unknown-tracepoint", "%s cannot be hooked: %s", h.what(), why)
+	if hint != "" {
+		d.WithHint("%s", hint)
+	}
+}
+
+// resolveRaw hooks a tracepoint with the arguments of its prototype.
+func (c *compiler) resolveRaw(h *hook) {
+	proto := c.f.RawTracepoint(h.tp.Event.Value)
+	if proto == nil {
+		c.noTracepoint(h, plan.BackendRawTp, "the kernel has no raw tracepoint "+h.tp.Event.Value, "")
 		return
 	}
-	format, err := c.f.Format(t.Subsystem.Value, t.Event.Value)
+	h.plan.Attach = plan.Attach{Backend: plan.BackendRawTp, Symbol: h.tp.Event.Value, Params: len(proto.Params)}
+	h.access = access{count: len(proto.Params), proto: proto, param: func(i int) reached { return reached{source: arg(int64(i))} }}
+}
+
+// resolveRecord hooks a tracepoint with the record that its format describes.
+func (c *compiler) resolveRecord(h *hook) {
+	format, err := c.f.Format(h.tp.Subsystem.Value, h.tp.Event.Value)
 	if err != nil {
-		if c.resolveSyscalls(h) {
-			return
+		hint := ""
+		if c.f.RawTracepoint(h.tp.Event.Value) != nil {
+			hint = "raw: true hooks it with the arguments of its prototype: " + c.f.RawTracepoint(h.tp.Event.Value).String()
 		}
-		h.dead = true
-		h.tried(plan.BackendTracepoint, "%v", err)
-		c.d.Error(t.Event.Place, "unknown-tracepoint", "%s cannot be hooked: %v", h.what(), err).
-			WithHint("raw: true hooks it without tracefs, with the arguments of its prototype")
-		return
-	}
-	onlyID := true
-	for i := range h.common.Args {
-		onlyID = onlyID && h.common.Args[i].Index.Value == commonFields
-	}
-	if onlyID && c.resolveSyscalls(h) {
-		h.access.field = fieldOf(format)
+		c.noTracepoint(h, plan.BackendTracepoint, err.Error(), hint)
 		return
 	}
 	h.plan.Attach = plan.Attach{Backend: plan.BackendTracepoint, Symbol: h.plan.Name}
@@ -328,7 +488,11 @@ func (c *compiler) resolveTracepoint(h *hook) {
 		if x.Elems > 0 {
 			return reached{source: plan.Source{Kind: plan.SourceFieldAddr, Off: int32(x.Off)}}
 		}
-		return reached{source: plan.Source{Kind: plan.SourceField, Off: int32(x.Off), Size: uint8(x.Size), Signed: x.Signed}}
+		switch x.Size {
+		case 1, 2, 4, 8:
+			return reached{source: plan.Source{Kind: plan.SourceField, Off: int32(x.Off), Size: uint8(x.Size), Signed: x.Signed}}
+		}
+		return reached{why: fmt.Sprintf("field %s has %d bytes, which is no number", x.Name, x.Size)}
 	}}
 }
 
@@ -341,74 +505,111 @@ func fieldOf(f *kernel.Format) func(int) *kernel.Field {
 	}
 }
 
-// resolveSyscalls puts raw_syscalls, whose record is made for nothing, on the raw tracepoint.
-func (c *compiler) resolveSyscalls(h *hook) bool {
+// commonRecord is what every tracepoint's record begins with. Where no record is made there is none of it.
+func commonRecord(rest ...kernel.Field) *kernel.Format {
+	f := &kernel.Format{Fields: make([]kernel.Field, commonFields)}
+	for i, n := range []string{"common_type", "common_flags", "common_preempt_count", "common_pid"} {
+		f.Fields[i] = kernel.Field{Name: n, Type: "int", Size: 4, Signed: true}
+	}
+	f.Fields = append(f.Fields, rest...)
+	return f
+}
+
+var noCommon = reached{why: "this field is only in a record, which is not made here; the event's process says who it was"}
+
+// resolveRawCalls puts raw_syscalls, whose record would be made for nothing, on the raw tracepoint.
+func (c *compiler) resolveRawCalls(h *hook) bool {
 	name := h.tp.Event.Value
 	if h.tp.Subsystem.Value != "raw_syscalls" || name != "sys_enter" && name != "sys_exit" {
 		return false
 	}
+	if c.f.RawTracepoint(name) == nil {
+		h.tried(plan.BackendRawTp, "the kernel has no raw tracepoint %s", name)
+		return false
+	}
+	format := commonRecord(kernel.Field{Name: "id", Type: "long", Size: 8, Signed: true})
+	if name == "sys_enter" {
+		format.Fields = append(format.Fields, kernel.Field{Name: "args", Type: "unsigned long[6]", Size: 48, Elems: syscallArgs})
+	} else {
+		format.Fields = append(format.Fields, kernel.Field{Name: "ret", Type: "long", Size: 8, Signed: true})
+	}
 	h.plan.Attach = plan.Attach{Backend: plan.BackendRawTp, Symbol: name, Params: 2}
-	h.access = access{count: -1, param: func(i int) reached {
+	h.access = access{count: len(format.Fields), field: fieldOf(format), param: func(i int) reached {
 		switch {
 		case i == commonFields:
 			return reached{source: plan.Source{Kind: plan.SourceSyscall}}
 		case i == commonFields+1 && name == "sys_exit":
 			return reached{source: arg(1)}
+		case i == commonFields+1:
+			r := reached{source: reg(0)}
+			for n := int64(1); n < syscallArgs; n++ {
+				r.rest = append(r.rest, reg(n))
+			}
+			return r
 		}
-		return reached{why: "the arguments of the call are in the tracepoint's record, which needs tracefs"}
+		return noCommon
 	}}
 	return true
 }
 
-// resolveSyscallTracepoint puts syscalls/sys_enter_NAME and sys_exit_NAME on the function of the call where that can be
+// resolveCallTracepoint puts syscalls/sys_enter_NAME and sys_exit_NAME on the function of the call where that can be
 // hooked: the tracepoint would make every call of the machine slower, and this one three times as slow.
-func (c *compiler) resolveSyscallTracepoint(h *hook) bool {
+func (c *compiler) resolveCallTracepoint(h *hook) bool {
 	t := h.tp
 	name, entry := strings.CutPrefix(t.Event.Value, "sys_enter_")
-	exit := false
 	if !entry {
+		exit := false
 		if name, exit = strings.CutPrefix(t.Event.Value, "sys_exit_"); !exit {
 			return false
 		}
 	}
-	nr, ok := c.f.Syscall("x64", name)
+	nr, ok := c.f.Syscall("x64", kernel.SyscallOf("x64", name))
 	if !ok {
 		return false
 	}
-	call := prefixX64 + "sys_" + name
-	format, _ := c.f.Format(t.Subsystem.Value, t.Event.Value)
-	h.access = access{count: 6 + commonFields + 1, param: func(i int) reached {
+	format, err := c.f.Format(t.Subsystem.Value, t.Event.Value)
+	if err != nil {
+		if c.f.Lacks(kernel.Tracepoint) == "" {
+			return false // it has formats, but not this one: the tracepoint has another name
+		}
+		format = commonRecord(kernel.Field{Name: "__syscall_nr", Type: "int", Size: 4, Signed: true})
+		if !entry {
+			format.Fields = append(format.Fields, kernel.Field{Name: "ret", Type: "long", Size: 8, Signed: true})
+		}
+		for i := 0; entry && i < syscallArgs; i++ {
+			format.Fields = append(format.Fields, kernel.Field{Name: fmt.Sprintf("arg%d", i), Type: "unsigned long", Size: 8})
+		}
+	}
+	h.access = access{count: len(format.Fields), field: fieldOf(format), param: func(i int) reached {
 		switch {
+		case i < commonFields:
+			return noCommon
 		case i == commonFields:
 			return reached{source: constant(int64(nr))}
-		case i > commonFields && exit:
-			return reached{source: plan.Source{Kind: plan.SourceReturn}}
-		case i > commonFields:
-			return reached{source: reg(int64(i - commonFields - 1))}
+		case !entry:
+			return reached{source: result()}
 		}
-		return reached{why: "the fields that all tracepoints have are not in what this kernel offers cheaply; use the process of the event"}
+		return reached{source: reg(int64(i - commonFields - 1))}
 	}}
-	if format != nil {
-		h.access.field, h.access.count = fieldOf(format), len(format.Fields)
+	call := prefixX64 + "sys_" + name
+	if c.f.Func(call) == nil {
+		call = prefixX64 + "sys_" + kernel.SymbolOf("x64", name)
+	}
+	trampoline, number := plan.BackendFentry, plan.BackendSysEnter
+	if !entry {
+		trampoline, number = plan.BackendFexit, plan.BackendSysExit
 	}
 	h.plan.Attach = plan.Attach{Symbol: call, Params: 1, Regs: true}
 	switch why := c.f.Lacks(kernel.Fentry); {
 	case why != "":
-		h.tried(plan.BackendFentry, "%s", why)
+		h.tried(trampoline, "%s", why)
 	case c.f.Func(call) == nil || !c.f.Traceable(call):
-		h.tried(plan.BackendFentry, "the kernel does not let %s be traced", call)
+		h.tried(trampoline, "the kernel does not let %s be traced", call)
 	default:
-		h.plan.Attach.Backend = plan.BackendFentry
-		if exit {
-			h.plan.Attach.Backend = plan.BackendFexit
-		}
+		h.plan.Attach.Backend = trampoline
 		return true
 	}
-	h.plan.Attach.Backend = plan.BackendSysEnter
-	if exit {
-		h.plan.Attach.Backend = plan.BackendSysExit
-	}
-	h.plan.Attach.Params = 6
+	h.plan.Attach.Backend, h.plan.Attach.Params = number, syscallArgs
 	h.plan.Attach.Calls = []plan.Call{{ABI: "x64", Nr: nr}}
 	return true
 }

@@ -76,6 +76,7 @@ type typed struct {
 	arg   *policy.Arg
 	row   *typeRow // nil for "nop"
 	value int      // index in plan.Hook.Values; -1: none
+	rest  []int    // likewise, of further elements of an array
 }
 
 // typeArgs gives every argument of every hook a value.
@@ -91,7 +92,7 @@ func (c *compiler) typeArgs() {
 		for i := range h.kprobe.Data {
 			h.data = append(h.data, c.typeData(h, &h.kprobe.Data[i]))
 		}
-		if h.kprobe.Return.Value && h.kprobe.ReturnArg != nil {
+		if h.kprobe.Return.Value && h.kprobe.ReturnArg != nil && !h.noReturn {
 			t := c.typeReturn(h, h.kprobe.ReturnArg)
 			h.ret = &t
 		}
@@ -99,6 +100,11 @@ func (c *compiler) typeArgs() {
 	for _, h := range c.alive() {
 		for _, t := range h.args {
 			h.plan.Args = append(h.plan.Args, t.planArg())
+			for _, v := range t.rest {
+				a := t.planArg()
+				a.Value = v
+				h.plan.Args = append(h.plan.Args, a)
+			}
 		}
 		for _, t := range h.data {
 			h.plan.Data = append(h.plan.Data, t.planArg())
@@ -174,22 +180,23 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 		c.d.Error(a.Index.Place, "arg-unreachable", "%s", r.why)
 		return t
 	}
-	var elems int
-	if h.access.field != nil && h.tp != nil && !h.tp.Raw.Value {
-		f := h.access.field(i)
-		if name == "auto" && f != nil {
+	var field *kernel.Field
+	if h.access.field != nil {
+		field = h.access.field(i)
+	}
+	if field != nil {
+		if name == "auto" && a.Resolve.Value == "" {
 			var hint string
-			if name, hint = autoField(f); hint != "" {
-				c.d.Error(a.Place, "arg-auto", "the type of field %s (%s) does not follow from its format", f.Name, f.Type).WithHint("%s", hint)
+			if name, hint = autoField(field); hint != "" {
+				c.d.Error(a.Place, "arg-auto", "the type of field %s (%s) does not follow from its format", field.Name, field.Type).WithHint("%s", hint)
 				return t
 			}
-			elems = f.Size
-			if f.DataLoc {
-				name = "data_loc"
-			}
+		} else if name == "const_buf" {
+			c.d.Error(a.Type.Place, "arg-type", "type const_buf is derived, not given").WithHint("leave the type out, or say auto")
+			return t
 		}
-		if f != nil && name == "data_loc" && h.plan.Attach.Backend == plan.BackendTracepoint {
-			word := plan.Source{Kind: plan.SourceField, Off: int32(f.Off), Size: 4}
+		if field.DataLoc && (name == "data_loc" || name == "string") {
+			word := plan.Source{Kind: plan.SourceField, Off: int32(field.Off), Size: 4}
 			t.row = rowOf("data_loc")
 			t.value = h.addValue(plan.Value{Source: plan.Source{Kind: plan.SourceFieldAddr}, Type: plan.TypeDataLoc, Size: &word})
 			return t
@@ -198,16 +205,31 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 	if a.Resolve.Value != "" {
 		return c.typeResolved(h, a, r, t)
 	}
-	if name == "auto" {
+	switch {
+	case name == "auto":
 		c.d.Error(a.Place, "arg-auto", "argument %d of %s needs a type", i, h.what()).WithHint("type: int, string, file, ...")
 		return t
-	}
-	if name == "syscall64" && h.tp == nil {
+	case name == "syscall64" && h.tp == nil:
 		c.d.Error(a.Type.Place, "arg-type", "type syscall64 is for tracepoints")
+		return t
+	case name == "data_loc":
+		c.d.Error(a.Type.Place, "arg-type", "type data_loc is for fields of tracepoints that are declared __data_loc")
 		return t
 	}
 	if t.row = rowOf(name); t.row == nil {
 		c.d.Error(a.Type.Place, "arg-type", "there is no type %q", name)
+		return t
+	}
+	if t.row.typ == plan.TypeWords && len(r.rest) > 0 { // an element each
+		t.row = rowOf("uint64")
+		t.value = h.addValue(plan.Value{Source: r.source, Type: plan.TypeInt, Bits: 64})
+		for _, s := range r.rest {
+			t.rest = append(t.rest, h.addValue(plan.Value{Source: s, Type: plan.TypeInt, Bits: 64}))
+		}
+		return t
+	}
+	if t.row.typ == plan.TypeWords && field == nil {
+		c.d.Error(a.Type.Place, "arg-type", "type const_buf is for fields of tracepoints")
 		return t
 	}
 	c.checkParam(h, a, t.row, i, r)
@@ -218,21 +240,31 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 	if t.row.load && !r.final {
 		v.Source.Steps = append(slices.Clone(v.Source.Steps), plan.Step{Size: 8})
 	}
-	if name == "syscall64" && v.Source.Kind == plan.SourceField {
-		v.Source = plan.Source{Kind: plan.SourceSyscall}
+	if v.Type == plan.TypeInt && !t.row.load {
+		if h.access.proto != nil && i < len(h.access.proto.Params) {
+			narrow(&v, &h.access.proto.Params[i])
+		}
+		if v.Source.Kind == plan.SourceSyscall && name != "syscall64" { // without the bit that tells 32-bit callers
+			v.Source.Bits = 31
+		}
+	}
+	if v.Type == plan.TypeWords {
+		v.Bytes = int32(field.Size)
 	}
 	if !c.sizeArg(h, a, &v) {
 		return t
 	}
-	if v.Type == plan.TypeWords {
-		if v.Bytes = int32(elems); elems == 0 {
-			c.d.Error(a.Type.Place, "arg-type", "type const_buf is derived, not given").WithHint("leave the type out, or say auto")
-			return t
-		}
-	}
 	c.finishValue(h, &v)
 	t.value = h.addValue(v)
 	return t
+}
+
+// narrow makes a number as wide as what the kernel passes, if the policy takes it for wider: the rest of the register is
+// left over from something else.
+func narrow(v *plan.Value, p *kernel.Param) {
+	if p.Int && p.Bits > 0 && p.Bits < int(v.Bits) {
+		v.Bits, v.Signed = uint8(p.Bits), p.Signed
+	}
 }
 
 // finishValue completes a value of any origin.
@@ -261,10 +293,15 @@ func (c *compiler) sizeArg(h *hook, a *policy.Arg, v *plan.Value) bool {
 		}
 		return true
 	}
-	if a.MaxData.Value {
-		c.d.Warn(a.MaxData.Place, "max-data", "maxData is not supported yet: the first 4095 bytes are taken, and the event says how many there were")
-	}
 	v.Exit = a.ReturnCopy.Value
+	if a.MaxData.Value {
+		switch {
+		case v.Exit || v.Type != plan.TypeBytes || h.tp != nil && !h.tp.Raw.Value:
+			c.d.Warn(a.MaxData.Place, "unused-max-data", "maxData has no effect here: it is for char_buf without returnCopy, not of tracepoints")
+		default:
+			v.Max = true
+		}
+	}
 	if n := a.SizeArgIndex.Value; n > 0 {
 		i := int(n) - 1
 		if h.access.count >= 0 && i >= h.access.count {
@@ -277,6 +314,9 @@ func (c *compiler) sizeArg(h *hook, a *policy.Arg, v *plan.Value) bool {
 			return false
 		}
 		src := r.source
+		if p := h.access.proto; p != nil && i < len(p.Params) && p.Params[i].Int && p.Params[i].Bits < 64 && src.Kind == plan.SourceArg && len(src.Steps) == 0 {
+			src.Bits, src.Signed = uint8(p.Params[i].Bits), p.Params[i].Signed
+		}
 		v.Size = &src
 	}
 	if v.Size == nil && !v.Exit {
@@ -368,6 +408,10 @@ func (c *compiler) typeResolved(h *hook, a *policy.Arg, r reached, t typed) type
 		c.d.Error(a.BTFTypeModule.Place, "not-yet-supported", "types of modules (btfTypeModule) are not supported yet")
 		return t
 	}
+	if r.final || r.typ != plan.TypeUnknown {
+		c.d.Error(a.Resolve.Place, "resolve", "there is nothing to follow from argument %d: what stands for it is in the memory of the process", a.Index.Value)
+		return t
+	}
 	return c.follow(h, a, root, r.source, t)
 }
 
@@ -405,6 +449,11 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 		v.Bits, v.Signed = uint8(m.Bits), m.Signed
 		if int(t.row.bits) < m.Bits {
 			c.d.Warn(a.Type.Place, "arg-width", "%s has %d bits, %q has %d", a.Resolve.Value, m.Bits, name, t.row.bits)
+		}
+	}
+	if from.Kind == plan.SourceReg { // what a system call is given points into the memory of the process
+		for i := range steps {
+			steps[i].User = !steps[i].Addr
 		}
 	}
 	v.Source.Steps = append(slices.Clone(v.Source.Steps), steps...)
@@ -452,6 +501,9 @@ func (c *compiler) typeReturn(h *hook, a *policy.Arg) typed {
 	v := plan.Value{Source: r.source, Type: t.row.typ, Bits: t.row.bits, Signed: t.row.signed}
 	if t.row.load && !r.final {
 		v.Source.Steps = append(slices.Clone(v.Source.Steps), plan.Step{Size: 8})
+	}
+	if h.access.proto != nil && v.Type == plan.TypeInt && !t.row.load {
+		narrow(&v, &h.access.proto.Return)
 	}
 	if v.Type == plan.TypeBytes || v.Type == plan.TypeIovec || v.Type == plan.TypeWords || v.Type == plan.TypeDataLoc {
 		c.d.Error(a.Type.Place, "return-type", "a return value cannot be a %s", name)
