@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"tetragon/internal/kernel"
+	"tetragon/internal/policy/compile"
+	"tetragon/internal/policy/parse"
+	"tetragon/internal/sensor"
+)
+
+// live makes a manager of policies on the running kernel.
+func live(t *testing.T) (*sensor.Manager, *kernel.Facts) {
+	t.Helper()
+	facts, err := kernel.Read(kernel.Options{})
+	if err != nil {
+		t.Skipf("needs feature bpf: %v", err)
+	}
+	base, err := sensor.Load(sensor.Options{Facts: facts})
+	if err != nil {
+		t.Skipf("needs feature bpf: %v", err)
+	}
+	m := sensor.NewManager(sensor.ManagerOptions{
+		Base: base, Facts: func() (*kernel.Facts, error) { return facts, nil }, Log: slog.New(slog.DiscardHandler), Verbose: true, Grace: -1,
+	})
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		base.Close()
+	})
+	return m, facts
+}
+
+// TestLoad_policies loads and attaches the policies that are delivered on the running kernel, whichever it is.
+func TestLoad_policies(t *testing.T) {
+	m, facts := live(t)
+	files, err := filepath.Glob("../../../policies/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no policies: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			src, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pol, d := parse.YAML(file, src, parse.Options{Getenv: variables})
+			if pol == nil {
+				t.Fatal(d)
+			}
+			p, d := compile.Compile(pol, facts, compile.Options{})
+			if p == nil {
+				t.Fatal(d)
+			}
+			id, err := m.Add(p)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, p)
+			}
+			if err := m.Remove(id); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
