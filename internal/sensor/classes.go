@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
+	"tetragon/internal/abi"
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy/plan"
 	"tetragon/internal/sensor/gen"
@@ -116,11 +117,9 @@ func (t *tables) loadClasses(turn uint32, sets *setTable, numbers map[int]bool, 
 	}
 	var jobs []*job
 	for _, name := range []string{"class_fork", "class_exec", "class_all"} {
-		spec := t.lib.Programs[name].Copy()
-		if name != "class_fork" {
-			if spec, err = gen.Classify(known, t.lib.Programs[name], gen.Options{Layout: t.layout}); err != nil {
-				return nil, err
-			}
+		spec, err := gen.Classify(known, t.lib.Programs[name], gen.Options{Layout: t.layout})
+		if err != nil {
+			return nil, err
 		}
 		jobs = append(jobs, &job{what: "the program " + name, spec: spec, own: map[string]any{"class_turn": turn}})
 	}
@@ -146,8 +145,20 @@ func (t *tables) loadClasses(turn uint32, sets *setTable, numbers map[int]bool, 
 // maxPasses bounds how often classes are handed on to children; each pass reaches at least one generation more.
 const maxPasses = 64
 
-// run finds the classes of all that lives.
-func (c *classes) run(t *tables) error {
+// run finds the classes of all that lives. Of sets that the programs before these knew, old, what is known of parents and
+// ancestors stays: some of those may be gone by now.
+func (c *classes) run(t *tables, old *classes) error {
+	var kept [abi.LimitSetWords]uint64
+	if old != nil {
+		for n, k := range c.sets {
+			if old.sets[n] == k {
+				kept[n/64] |= 1 << (n % 64)
+			}
+		}
+	}
+	for i, w := range kept {
+		t.set64(t.variable("class_kept", i, 8), w)
+	}
 	pass, changed := t.variable("class_pass", 0, 4), t.variable("class_changed", 0, 4)
 	t.set32(pass, 0)
 	if err := c.walk(); err != nil {

@@ -184,9 +184,13 @@ func TestManager_classesDuringChange(t *testing.T) {
 		}
 	}()
 	const rounds = 30
+	got := map[string][]uint64{}
 	for i := range rounds {
 		a := start(t, bin["one"], odd+2*i, bin["two"])
 		a.act()
+		for name, args := range g.told() {
+			got[name] = append(got[name], args...)
+		}
 	}
 	close(stop)
 	n := <-changes
@@ -195,7 +199,7 @@ func TestManager_classesDuringChange(t *testing.T) {
 	for i := range rounds {
 		want = append(want, uint64(odd+2*i+1))
 	}
-	if got := g.told(); !equalTold(got, map[string][]uint64{"parent": want}) {
+	if !equalTold(got, map[string][]uint64{"parent": want}) {
 		t.Errorf("got %x, want %x", got, want)
 	}
 }

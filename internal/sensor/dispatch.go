@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
+	"tetragon/internal/abi"
 	"tetragon/internal/policy/plan"
 )
 
@@ -63,7 +64,7 @@ type call struct {
 }
 
 func newDispatcher(dir int) *dispatcher {
-	return &dispatcher{dir: dir, bodies: make(map[string]*body), index: newRows(1, sysBodies-1), first: make(map[call]*body)}
+	return &dispatcher{dir: dir, bodies: make(map[string]*body), index: newRows(1, abi.LimitSysBodies-1), first: make(map[call]*body)}
 }
 
 var dispatchers = [sysDirs]struct{ prog, tracepoint, table string }{
@@ -125,8 +126,8 @@ func callOf(c plan.Call) (call, error) {
 	default:
 		return k, fmt.Errorf("hook system call %d: the ABI %q is not known", c.Nr, c.ABI)
 	}
-	if c.Nr < 0 || c.Nr >= sysNumbers {
-		return k, fmt.Errorf("hook system call %d: numbers below %d are possible", c.Nr, sysNumbers)
+	if c.Nr < 0 || c.Nr >= abi.LimitSysNumbers {
+		return k, fmt.Errorf("hook system call %d: numbers below %d are possible", c.Nr, abi.LimitSysNumbers)
 	}
 	return k, nil
 }

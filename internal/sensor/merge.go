@@ -18,7 +18,7 @@ import (
 // What fits one program.
 const (
 	hookRules  = abi.LimitHookRules
-	trackedMax = 16 // BUF_SOCKS of bpf/abi/hook.h; the package's test compares them
+	trackedMax = 64 // BUF_SOCKS of bpf/abi/hook.h; the package's test compares them
 )
 
 // part is one policy's hook on an attach point.
@@ -273,6 +273,7 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 			}
 			if d.RateLimit > 0 {
 				r.LimitMs = uint32(min((d.RateLimit+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
+				r.Values = shown(g)
 				switch d.Scope {
 				case plan.ScopeProcess:
 					r.Flags |= abi.RuleScopeProcess
@@ -291,4 +292,19 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 		}
 	}
 	return out
+}
+
+// shown is which values a group's events have as arguments, as a mask: those tell calls apart for a rate limit. What other
+// policies read in the same call does not.
+func shown(g *plan.Group) uint64 {
+	var mask uint64
+	for _, a := range g.Hook.Args {
+		if a.Value >= 0 && g.Values[a.Value] < 64 {
+			mask |= 1 << g.Values[a.Value]
+		}
+	}
+	if mask == 0 {
+		mask = 1 << 63 // 0 would mean all
+	}
+	return mask
 }

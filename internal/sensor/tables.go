@@ -70,14 +70,6 @@ func (r *rows) left() int {
 	return n
 }
 
-// Sizes of what the kernel half keeps in global data and of one map's values, from bpf/hook/dispatch.h and
-// bpf/arg/plain.h; the package's test compares them.
-const (
-	sysNumbers = 512
-	sysBodies  = 256
-	needleMax  = 256
-)
-
 // tables are the maps that all hook programs share.
 type tables struct {
 	lib    *ebpf.CollectionSpec // the library; programs are made of copies of its own
@@ -101,7 +93,7 @@ func newTables(b *Base) (*tables, error) {
 	}
 	t := &tables{
 		lib: lib, slots: newRows(0, abi.LimitHookSlots), rules: newRows(0, abi.LimitRuleRows), stats: newRows(0, abi.LimitRuleRows),
-		needles: make(map[string]*needle), needleRows: newRows(0, int(lib.Maps["needles"].MaxEntries)), sizes: make(map[string]uint32),
+		needles: make(map[string]*needle), needleRows: newRows(0, abi.LimitNeedleRows), sizes: make(map[string]uint32),
 	}
 	if t.layout, err = gen.ReadLayout(lib); err != nil {
 		return nil, err
@@ -181,10 +173,8 @@ func (t *tables) set(at int64, b []byte) {
 
 // enable writes which rules of a slot are on.
 func (t *tables) enable(slot int, words ruleWords) {
-	var b [8]byte
 	for i, w := range words {
-		binary.NativeEndian.PutUint64(b[:], w)
-		t.set(t.variable("slots", slot, abi.SlotStateSize)+int64(8*i), b[:])
+		t.set64(t.variable("slots", slot, abi.SlotStateSize)+int64(8*i), w)
 	}
 }
 
@@ -208,6 +198,10 @@ func (t *tables) set32(at int64, v uint32) {
 	t.set(at, binary.NativeEndian.AppendUint32(nil, v))
 }
 
+func (t *tables) set64(at int64, v uint64) {
+	t.set(at, binary.NativeEndian.AppendUint64(nil, v))
+}
+
 func (t *tables) get32(at int64) uint32 {
 	var b [4]byte
 	if _, err := t.bss.ReadAt(b[:], at); err != nil {
@@ -219,7 +213,7 @@ func (t *tables) get32(at int64) uint32 {
 // want sets whether a system call goes to the bodies.
 func (t *tables) want(dir, compat, nr int, yes bool) {
 	var b [8]byte
-	at := t.variable("sys_wanted", (dir*2+compat)*sysNumbers/64+nr/64, 8)
+	at := t.variable("sys_wanted", (dir*2+compat)*abi.LimitSysNumbers/64+nr/64, 8)
 	if _, err := t.bss.ReadAt(b[:], at); err != nil {
 		panic(fmt.Sprintf("bug: read the wanted system calls: %v", err))
 	}
@@ -229,18 +223,17 @@ func (t *tables) want(dir, compat, nr int, yes bool) {
 	} else {
 		w &^= 1 << (nr % 64)
 	}
-	binary.NativeEndian.PutUint64(b[:], w)
-	t.set(at, b[:])
+	t.set64(at, w)
 }
 
 // first sets the body that comes first for a system call.
 func (t *tables) first(dir, compat, nr, body int) {
-	t.set16(t.variable("body_first", (dir*2+compat)*sysNumbers+nr, 2), uint16(body))
+	t.set16(t.variable("body_first", (dir*2+compat)*abi.LimitSysNumbers+nr, 2), uint16(body))
 }
 
 // next sets the body that comes after a body.
 func (t *tables) next(dir, body, after int) {
-	t.set16(t.variable("body_next", dir*sysBodies+body, 2), uint16(after))
+	t.set16(t.variable("body_next", dir*abi.LimitSysBodies+body, 2), uint16(after))
 }
 
 // writeRules fills the rules of one program.
@@ -288,14 +281,14 @@ func (t *tables) addNeedle(s string) (int, error) {
 		n.users++
 		return n.row, nil
 	}
-	if len(s) > needleMax {
-		return 0, fmt.Errorf("search for %.20q...: it has %d bytes, %d are possible", s, len(s), needleMax)
+	if len(s) > abi.LimitNeedleMax {
+		return 0, fmt.Errorf("search for %.20q...: it has %d bytes, %d are possible", s, len(s), abi.LimitNeedleMax)
 	}
 	row, ok := t.needleRows.take(1)
 	if !ok {
 		return 0, fmt.Errorf("search for %q: all policies search for %d strings already, which is all that there is room for", s, len(t.needles))
 	}
-	var v [4 + needleMax]byte
+	var v [4 + abi.LimitNeedleMax]byte
 	binary.NativeEndian.PutUint32(v[:], uint32(len(s)))
 	copy(v[4:], s)
 	if err := t.coll.Maps["needles"].Put(uint32(row), v[:]); err != nil {
