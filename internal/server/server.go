@@ -50,6 +50,9 @@ type Options struct {
 
 	EventLog EventLog // nil: no JSON export
 
+	Policies            Policies // nil: this agent runs none
+	DeprecatedPolicyRPC bool     // answer EnableTracingPolicy and DisableTracingPolicy
+
 	MaxStreams int // event streams at a time; 0: 256
 }
 
@@ -70,7 +73,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{opts: o}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.UnaryInterceptor(refuse))
+	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.UnaryInterceptor(s.refuse))
 	tetragon.RegisterFineGuidanceSensorsServer(s.grpc, sensors{server: s})
 	tetragon.RegisterEventLogServiceServer(s.grpc, eventLog{log: o.EventLog})
 	return s
@@ -202,7 +205,10 @@ func (s sensors) GetInfo(context.Context, *tetragon.GetInfoRequest) (*tetragon.G
 }
 
 // refuse answers what this agent does not do, with a sentence that says so.
-func refuse(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (s *Server) refuse(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if text := s.policyRefusal(info.FullMethod); text != "" {
+		return nil, status.Error(codes.Unimplemented, text)
+	}
 	if text, ok := refusal(info.FullMethod); ok {
 		return nil, status.Error(codes.Unimplemented, text)
 	}
@@ -210,25 +216,7 @@ func refuse(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler gr
 }
 
 func refusal(method string) (string, bool) {
-	const (
-		policies = ": this agent does not run policies yet"
-		flag     = " is deprecated and off; use ConfigureTracingPolicy. --enable-deprecated-tracingpolicy-grpc is not supported yet"
-	)
 	switch method {
-	case tetragon.FineGuidanceSensors_AddTracingPolicy_FullMethodName:
-		return "AddTracingPolicy" + policies, true
-	case tetragon.FineGuidanceSensors_DeleteTracingPolicy_FullMethodName:
-		return "DeleteTracingPolicy" + policies, true
-	case tetragon.FineGuidanceSensors_ListTracingPolicies_FullMethodName:
-		return "ListTracingPolicies" + policies, true
-	case tetragon.FineGuidanceSensors_ConfigureTracingPolicy_FullMethodName:
-		return "ConfigureTracingPolicy" + policies, true
-	case tetragon.FineGuidanceSensors_ListDomains_FullMethodName:
-		return "ListDomains" + policies, true
-	case tetragon.FineGuidanceSensors_EnableTracingPolicy_FullMethodName:
-		return "EnableTracingPolicy" + flag, true
-	case tetragon.FineGuidanceSensors_DisableTracingPolicy_FullMethodName:
-		return "DisableTracingPolicy" + flag, true
 	case tetragon.FineGuidanceSensors_ListSensors_FullMethodName:
 		return "ListSensors is deprecated", true
 	case tetragon.FineGuidanceSensors_EnableSensor_FullMethodName:

@@ -111,6 +111,9 @@ func (b Backend) String() string {
 	return "unknown"
 }
 
+// Equivalent says whether the back-end stands for a function that the kernel lets nobody hook.
+func (b Backend) Equivalent() bool { return b >= BackendSysEnter && b < BackendCount }
+
 // Attach says where a program runs. Hooks with the same Key share one program.
 type Attach struct {
 	Backend Backend
