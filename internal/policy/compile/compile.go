@@ -75,6 +75,7 @@ type hook struct {
 	data      []typed
 	ret       *typed
 	tracks    bool
+	merged    bool // another hook stands for it
 	noReturn  bool // the return value is asked for, but not to be had
 }
 
@@ -119,7 +120,7 @@ func (c *compiler) alive() []*hook {
 // collect puts the hooks into the plan.
 func (c *compiler) collect() {
 	for _, h := range c.hooks {
-		if h.plan.Inactive == "" && h.dead {
+		if h.merged || h.plan.Inactive == "" && h.dead {
 			continue
 		}
 		c.out.Hooks = append(c.out.Hooks, h.plan)

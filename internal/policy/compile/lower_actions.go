@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -174,43 +175,47 @@ func (c *compiler) returnArgAction(h *hook, r *plan.Rule) {
 // program on many functions costs 135 instructions more a call.
 const multiFrom = 17
 
-// mergeLists puts the hooks of a long list on one program.
+// mergeLists puts the hooks of a long list on one program: those that are the same but for the function.
 func (c *compiler) mergeLists() {
-	if c.opts.noMulti || c.o.DisableKprobeMulti {
-		return
-	}
-	type key struct {
-		section string
-		index   int
-	}
-	groups := make(map[key][]*hook)
+	groups := make(map[string][]*hook)
 	for _, h := range c.alive() {
 		b := h.plan.Attach.Backend
-		if h.kprobe != nil && h.section == "kprobes" && strings.HasPrefix(h.kprobe.Call.Value, "list:") && (b == plan.BackendFentry || b == plan.BackendKprobe) {
-			k := key{h.section, h.index}
-			groups[k] = append(groups[k], h)
+		entry := b == plan.BackendFentry || b == plan.BackendKprobe
+		if h.kprobe == nil || h.section != "kprobes" || !strings.HasPrefix(h.kprobe.Call.Value, "list:") || !entry || h.plan.Attach.Module != "" || h.wantsRegisters() {
+			continue
 		}
+		k := fmt.Sprint(h.index, h.plan.Attach.Regs, h.plan.Attach.Compat)
+		for i := range h.plan.Values { // parameters of other widths are read in another way
+			k += "|" + h.plan.Values[i].Key()
+		}
+		groups[k] = append(groups[k], h)
 	}
 	for _, hs := range groups {
 		if len(hs) < multiFrom {
 			continue
 		}
-		if why := c.f.Lacks(kernel.KprobeMulti); why != "" {
+		why := c.f.Lacks(kernel.KprobeMulti)
+		switch {
+		case c.o.DisableKprobeMulti:
+			why = "the agent's settings forbid it"
+		case c.opts.noMulti:
+			why = "the policy's option disable-kprobe-multi forbids it"
+		}
+		if why != "" {
 			for _, h := range hs {
 				h.tried(plan.BackendKprobeMulti, "%s", why)
 			}
 			continue
 		}
 		first := hs[0]
+		var symbols, names []string
 		for _, h := range hs {
-			first.plan.Attach.Symbols = append(first.plan.Attach.Symbols, h.call)
-			first.plan.Names = append(first.plan.Names, h.call)
-			if h != first {
-				h.dead = true
-			}
+			symbols, names = append(symbols, h.plan.Attach.Symbol), append(names, h.call)
+			h.merged = h != first
 		}
-		first.plan.Attach.Backend = plan.BackendKprobeMulti
-		first.plan.Attach.Symbol = first.kprobe.Call.Value
-		first.plan.Name = first.kprobe.Call.Value
+		first.tried(first.plan.Attach.Backend, "the list has %d functions; attaching each of them takes long", len(hs))
+		a := &first.plan.Attach
+		*a = plan.Attach{Backend: plan.BackendKprobeMulti, Symbol: first.kprobe.Call.Value, Symbols: symbols, Regs: a.Regs, Compat: a.Compat}
+		first.plan.Name, first.plan.Names = first.kprobe.Call.Value, names
 	}
 }

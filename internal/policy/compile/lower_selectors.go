@@ -118,7 +118,11 @@ func (c *compiler) lowerPIDs(m *policy.PIDMatch, add func(plan.Filter)) {
 		pids = append(pids, uint32(v.Value))
 		f.Ranges = append(f.Ranges, plan.Range{Lo: uint64(v.Value), Hi: uint64(v.Value)})
 	}
+	f.Ranges = normal(f.Ranges)
 	f.Text = fmt.Sprintf("matchPIDs %s %v", m.Operator.Value, pids)
+	if len(m.Values) == 0 {
+		c.d.Error(m.Place, "no-values", "matchPIDs needs values")
+	}
 	if m.IsNamespacePID.Value {
 		f.Task = plan.TaskNsPid
 		f.Text += " of its own namespace"
@@ -371,7 +375,6 @@ func (c *compiler) lowerArg(h *hook, m *policy.ArgMatch, as []typed, what string
 		f, ok = c.gained(h, m, as, what, t)
 	case t.row.load:
 		f, ok = c.capSet(m)
-	case name == "bpf_cmd":
 	case v.Type == plan.TypeInt:
 		f, ok = c.intOp(m, v, name)
 	case op == "FileType" || op == "NotFileType":
@@ -398,6 +401,9 @@ func (c *compiler) lowerArg(h *hook, m *policy.ArgMatch, as []typed, what string
 	f.Text = fmt.Sprintf("%s %s", nameOf(as, t, what), op)
 	if len(m.Values) > 0 {
 		f.Text += " " + quoted(m.Values)
+	}
+	if f.Kind == plan.FilterRanges {
+		f.Ranges = normal(f.Ranges)
 	}
 	r.Filters = append(r.Filters, f)
 }
@@ -432,9 +438,7 @@ func quoted(vs []policy.Text) string {
 func operatorsOf(name string, row *typeRow) string {
 	switch {
 	case row.load:
-		return "it has Equal, NotEqual, Mask, CapabilitiesGained"
-	case name == "bpf_cmd":
-		return "it has none"
+		return "it has Equal, NotEqual, GT, LT, Mask, CapabilitiesGained"
 	case row.typ == plan.TypeInt:
 		return "it has Equal, NotEqual, GT, LT, Mask, InMap, NotInMap, InRange, NotInRange"
 	case slices.Contains(pathTypes, name):

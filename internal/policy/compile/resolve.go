@@ -139,6 +139,8 @@ func (c *compiler) byTrampoline(h *hook, proto *kernel.Func, exit bool) bool {
 		h.tried(b, "the kernel does not let %s be traced", symbol)
 	case len(proto.Params) > maxRegs:
 		h.tried(b, "%s has %d parameters, of which only %d travel in registers", symbol, len(proto.Params), maxRegs)
+	case h.wantsRegisters() && !h.plan.Attach.Regs:
+		h.tried(b, "a trampoline does not see the registers")
 	case slices.ContainsFunc(proto.Params, wide):
 		h.tried(b, "a parameter of %s is a struct, which does not travel in one register", symbol)
 	case exit && proto.Return.Type == "void" && h.kprobe.Return.Value:
@@ -167,6 +169,8 @@ func (c *compiler) byKprobe(h *hook, proto *kernel.Func, exit bool) bool {
 		h.tried(b, "%d functions are called %s", proto.Same+1, symbol)
 	case !c.f.Traceable(symbol):
 		h.tried(b, "the kernel does not let %s be traced", symbol)
+	case exit && h.wantsRegisters():
+		h.tried(b, "a breakpoint at the exit does not see the registers of the entry")
 	case exit && h.wantsArgs():
 		h.tried(b, "a breakpoint at the exit does not see the arguments")
 	default:
@@ -343,6 +347,9 @@ func (c *compiler) onEquivalent(h *hook, e *equivalent, exit bool) (*hook, strin
 		a.When = append(a.When, x)
 	}
 
+	if h.wantsRegisters() {
+		return nil, "the registers of the function are not to be had there"
+	}
 	x := *h
 	x.plan.Attach = a
 	x.plan.Caveats = slices.Clone(e.caveats)

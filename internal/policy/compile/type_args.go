@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -479,7 +480,7 @@ func (c *compiler) typeData(h *hook, a *policy.Arg) typed {
 		}
 		return c.follow(h, a, root, plan.Source{Kind: plan.SourceTask}, t)
 	case "pt_regs":
-		c.d.Error(a.Source.Place, "not-yet-supported", "data from registers (pt_regs) is not supported yet")
+		return c.typeRegister(h, a, t)
 	default:
 		c.d.Error(a.Place, "data-source", "data comes from current_task or pt_regs, not %q", a.Source.Value)
 	}
@@ -507,6 +508,79 @@ func (c *compiler) typeReturn(h *hook, a *policy.Arg) typed {
 	}
 	if v.Type == plan.TypeBytes || v.Type == plan.TypeIovec || v.Type == plan.TypeWords || v.Type == plan.TypeDataLoc {
 		c.d.Error(a.Type.Place, "return-type", "a return value cannot be a %s", name)
+		return t
+	}
+	c.finishValue(h, &v)
+	t.value = h.addValue(v)
+	return t
+}
+
+// registers of x86-64, by their names for all widths.
+// kernel: struct pt_regs, arch/x86/include/asm/ptrace.h, part of the ABI
+var registers = func() map[string]plan.Source {
+	out := make(map[string]plan.Source)
+	put := func(name string, off int32, n uint8) {
+		out[name] = plan.Source{Kind: plan.SourceRegister, Off: off, Bits: n}
+	}
+	for name, off := range map[string]int32{"ax": 80, "bx": 40, "cx": 88, "dx": 96} {
+		put("r"+name, off, 0)
+		put("e"+name, off, 32)
+		put(name, off, 16)
+		put(name[:1]+"l", off, 8)
+	}
+	for name, off := range map[string]int32{"si": 104, "di": 112, "bp": 32, "sp": 152} {
+		put("r"+name, off, 0)
+		put("e"+name, off, 32)
+		put(name, off, 16)
+		put(name+"l", off, 8)
+	}
+	for n, off := range map[int]int32{8: 72, 9: 64, 10: 56, 11: 48, 12: 24, 13: 16, 14: 8, 15: 0} {
+		name := fmt.Sprintf("r%d", n)
+		put(name, off, 0)
+		put(name+"d", off, 32)
+		put(name+"w", off, 16)
+		put(name+"b", off, 8)
+	}
+	put("rip", 128, 0)
+	put("eip", 128, 32)
+	put("ip", 128, 16)
+	return out
+}()
+
+// wantsRegisters says whether an entry of data is a register.
+func (h *hook) wantsRegisters() bool {
+	if h.kprobe == nil {
+		return false
+	}
+	for i := range h.kprobe.Data {
+		if h.kprobe.Data[i].Source.Value == "pt_regs" {
+			return true
+		}
+	}
+	return false
+}
+
+// typeRegister makes data of a register: at the entry of the function, or of user space if it is a system call.
+func (c *compiler) typeRegister(h *hook, a *policy.Arg, t typed) typed {
+	src, ok := registers[a.Resolve.Value]
+	if !ok {
+		c.d.Error(a.Resolve.Place, "unknown-register", "x86-64 has no register %q", a.Resolve.Value).WithHint("rax, edi, r8, r9d, ...")
+		return t
+	}
+	name := a.Type.Value
+	if name == "auto" {
+		name = map[uint8]string{0: "uint64", 8: "uint8", 16: "uint16", 32: "uint32"}[src.Bits]
+	}
+	if t.row = rowOf(name); t.row == nil || t.row.typ == plan.TypeWords || t.row.typ == plan.TypeDataLoc {
+		c.d.Error(a.Type.Place, "arg-type", "a register cannot be a %q", name)
+		t.row = nil
+		return t
+	}
+	v := plan.Value{Source: src, Type: t.row.typ, Bits: t.row.bits, Signed: t.row.signed}
+	if v.Type == plan.TypeInt && t.row.load {
+		v.Source.Steps = []plan.Step{{Size: 8}}
+	}
+	if !c.sizeArg(h, a, &v) {
 		return t
 	}
 	c.finishValue(h, &v)

@@ -3,6 +3,8 @@
 package compile
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -79,20 +81,35 @@ func (w width) span(s string) (lo, hi uint64, err error) {
 		return
 	}
 	if w.less(hi, lo) {
-		err = fmt.Errorf("%s ends before it begins; write it %s:%s", s, strings.TrimSpace(b), strings.TrimSpace(a))
+		err = errBackwards(fmt.Sprintf("%s ends before it begins", s))
 	}
 	return
+}
+
+// errBackwards says that a range ends before it begins.
+type errBackwards string
+
+func (e errBackwards) Error() string { return string(e) }
+
+// normal sorts ranges and joins those that meet.
+func normal(rs []plan.Range) []plan.Range {
+	slices.SortFunc(rs, func(a, b plan.Range) int { return cmp.Compare(a.Lo, b.Lo) })
+	var out []plan.Range
+	for _, r := range rs {
+		if n := len(out); n > 0 && (out[n-1].Hi == math.MaxUint64 || r.Lo <= out[n-1].Hi+1) {
+			out[n-1].Hi = max(out[n-1].Hi, r.Hi)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // numbers lowers the operators on numbers.
 func (c *compiler) numbers(m *policy.ArgMatch, w width, named map[string]uint64) (plan.Filter, bool) {
 	f := plan.Filter{Kind: plan.FilterRanges}
 	op := m.Operator.Value
-	ok := true
-	bad := func(v policy.Text, err error) {
-		ok = false
-		c.d.Error(v.Place, "bad-value", "%v", err)
-	}
+	bad := func(v policy.Text, err error) { c.d.Error(v.Place, "bad-value", "%v", err) }
 	one := func(v policy.Text) (uint64, bool) {
 		if n, is := named[v.Value]; is {
 			return n, true
@@ -111,7 +128,12 @@ func (c *compiler) numbers(m *policy.ArgMatch, w width, named map[string]uint64)
 		for _, v := range m.Values {
 			if strings.Contains(v.Value, ":") && strings.HasSuffix(op, "InMap") {
 				a, b, err := w.span(v.Value)
-				if err != nil {
+				var backwards errBackwards
+				switch {
+				case errors.As(err, &backwards): // upstream turns it round
+					c.d.Warn(v.Place, "backwards", "%v; it is taken the other way round", err)
+					a, b = b, a
+				case err != nil:
 					bad(v, err)
 					continue
 				}
@@ -174,9 +196,7 @@ func (c *compiler) numbers(m *policy.ArgMatch, w width, named map[string]uint64)
 	}
 	if len(m.Values) == 0 {
 		c.noValues(m)
-		ok = false
 	}
-	_ = ok
 	return f, true
 }
 
@@ -215,6 +235,14 @@ func (c *compiler) capSet(m *policy.ArgMatch) (plan.Filter, bool) {
 	case "Equal", "NotEqual":
 	case "Mask":
 		f.Kind = plan.FilterBits
+	case "GT", "GreaterThan", "LT", "LessThan":
+		named := make(map[string]uint64)
+		for _, v := range m.Values { // sets by name are numbers as well
+			if n, err := capMask(v.Value); err == nil {
+				named[v.Value] = n
+			}
+		}
+		return c.numbers(m, width{bits: 64}, named)
 	default:
 		return f, false
 	}

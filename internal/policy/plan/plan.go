@@ -164,13 +164,14 @@ const (
 	SourceFdFile               // address of the struct file behind the descriptor in argument N of the system call, -1: that it returned (0: none)
 	SourceErr                  // equivalents: the return value if it is negative, else N
 	SourceCred                 // address of the current task's cred
+	SourceRegister             // register at offset Off of struct pt_regs: at the entry of the function (BackendKprobe), or of user space (Attach.Regs)
 )
 
 // Source is where a raw 64-bit value comes from: a start, then loads through memory.
 type Source struct {
 	Kind   SourceKind
 	N      int64
-	Off    int32 // SourceField, SourceFieldAddr
+	Off    int32 // SourceField, SourceFieldAddr, SourceRegister
 	Size   uint8 // bytes: SourceField
 	Bits   uint8 // low bits that count of what it starts with; 0: all
 	Signed bool  // SourceField, and with Bits: how it is extended

@@ -182,6 +182,8 @@ func (s *Source) String() string {
 		fmt.Fprintf(&b, "error-or-%d", s.N)
 	case SourceCred:
 		b.WriteString("cred")
+	case SourceRegister:
+		fmt.Fprintf(&b, "regs@%d", s.Off)
 	default:
 		b.WriteString("unknown")
 	}

@@ -79,6 +79,8 @@ func (b *body) start(s *plan.Source, fail string) {
 		c.add(call("task_cred"), asm.Mov.Reg(asm.R1, asm.R0))
 	case plan.SourceSyscall:
 		b.syscallNumber(fail)
+	case plan.SourceRegister:
+		b.savedRegister(s.Off, fail)
 	case plan.SourceFdFile:
 		if s.N < 0 { // an error is no descriptor, and so has no file
 			b.result0()
@@ -198,6 +200,32 @@ func (b *body) register(n int, fail string) {
 	}
 	if compat {
 		c.add(asm.Mov.Reg32(asm.R1, asm.R1))
+	}
+}
+
+// savedRegister leaves the register at an offset of struct pt_regs in R1: that of user space if the hook is a system call.
+func (b *body) savedRegister(off int32, fail string) {
+	c := b.c
+	a := &b.p.Attach
+	if off < 0 || off > 160 || off%8 != 0 { // kernel: struct pt_regs ends with ss
+		b.fail("there is no register at offset %d", off)
+		return
+	}
+	switch {
+	case a.Backend == plan.BackendKprobe && !a.Regs:
+		c.add(asm.LoadMem(asm.R1, asm.R9, int16(off), asm.DWord))
+	case (a.Backend == plan.BackendFentry || a.Backend == plan.BackendFexit) && a.Regs:
+		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord), asm.LoadMem(asm.R1, asm.R1, int16(off), asm.DWord))
+	case (a.Backend == plan.BackendKprobe || a.Backend == plan.BackendKprobeMulti) && a.Regs:
+		b.argument(0)
+		b.read(asm.R1, int64(off), 8, false, fail)
+		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
+	case a.Backend == plan.BackendSysEnter || a.Backend == plan.BackendSysExit:
+		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord))
+		b.read(asm.R1, int64(off), 8, false, fail)
+		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
+	default:
+		b.fail("%s has no registers", a.Backend)
 	}
 }
 
