@@ -101,7 +101,7 @@ func (p *parser) checkAction(a *policy.Action) {
 		}
 	}
 	if r.need != "" && !slices.ContainsFunc(has, func(x attribute) bool { return x.name == r.need }) {
-		if at := a.Place.At(".%s", r.need); !p.failedBelow(at) {
+		if at := a.Place.At(".%s", r.need); !p.failedWithin(at.Path) {
 			p.error(at, "missing-field", "%s needs %s", a.Action.Value, r.need)
 		}
 	}

@@ -26,7 +26,7 @@ const (
 	hookKinds
 )
 
-var hookKindNames = [hookKinds]string{"a kprobe", "a fentry", "a tracepoint", "a raw tracepoint", "a uprobe", "a usdt", "an LSM hook"}
+var hookKindNames = [hookKinds]string{"a kprobe", "a fentry", "a tracepoint", "a raw tracepoint", "a uprobe", "a static probe", "an LSM hook"}
 
 func (k hookKind) String() string { return hookKindNames[k] }
 

@@ -41,7 +41,7 @@ func (p *parser) labelSelector(n node, to **policy.LabelSelector) {
 	object(p, n, &l, labelFields)
 	s := &policy.LabelSelector{Place: l.Place, MatchLabels: l.match}
 	for _, k := range sortedKeys(l.match) {
-		at := l.Place.At(".matchLabels.%s", k)
+		at := p.words[member(n.at.Path, "matchLabels."+k)]
 		if why := badLabelKey(k); why != "" {
 			p.error(at, "bad-label", "%q is no key of a label: %s", clip(k), why)
 		} else if why := badLabelValue(l.match[k]); why != "" {

@@ -52,6 +52,9 @@ func (p *parser) checkLists(pol *policy.Policy) {
 		}
 	}
 	used := p.usedLists(pol)
+	if p.d.Bad() {
+		return // what is mistyped may be what is missed here
+	}
 	for i := range pol.Lists {
 		if l := &pol.Lists[i]; l.Name.Value != "" && !used[l.Name.Value] {
 			p.warn(l.Name.Place, "unused-list", "nothing refers to list %q", l.Name.Value)
@@ -90,7 +93,9 @@ func (p *parser) usedLists(pol *policy.Policy) map[string]bool {
 	used := make(map[string]bool)
 	var names []string
 	for i := range pol.Lists {
-		names = append(names, pol.Lists[i].Name.Value)
+		if n := pol.Lists[i].Name.Value; n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
 	}
 	refer := func(t policy.Text) {
 		name, ok := strings.CutPrefix(t.Value, "list:")

@@ -26,6 +26,9 @@ func (p *parser) policy(root *yaml.Node) *policy.Policy {
 		return &d.spec
 	}
 	object(p, n, &d, documentFields)
+	if n.Kind != yaml.MappingNode {
+		return &d.spec
+	}
 	pol := &d.spec
 	pol.Place = d.kind.Place
 	pol.Name, pol.Namespace, pol.Labels, pol.Notes = d.meta.name.Value, d.meta.namespace.Value, d.meta.labels, d.meta.notes
@@ -83,13 +86,12 @@ func (p *parser) checkHead(d *document) {
 	case ns.Value != "" && (len(ns.Value) > maxLabel || !domainLabel.MatchString(ns.Value)):
 		p.error(ns.Place, "bad-name", "%q is no name of a namespace", clip(ns.Value)).WithHint("small letters, digits and -, %d at most", maxLabel)
 	}
-	at := ns.Place
 	for _, m := range []struct {
 		path string
 		of   map[string]string
 	}{{"metadata.labels", d.meta.labels}, {"metadata.annotations", d.meta.notes}} {
 		for _, k := range sortedKeys(m.of) {
-			at.Path = m.path + "." + k
+			at := p.words[m.path+"."+k]
 			if why := badLabelKey(k); why != "" {
 				p.error(at, "bad-label", "%q is no key: %s", clip(k), why)
 			} else if why := badLabelValue(m.of[k]); why != "" && m.path == "metadata.labels" {

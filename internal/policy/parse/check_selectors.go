@@ -37,6 +37,7 @@ func (p *parser) checkSelector(s *policy.Selector) {
 		for i := range ms {
 			p.splitValues(&ms[i])
 			p.checkArgMatch(&ms[i])
+			p.checkValues(&ms[i])
 		}
 	}
 	if s.Workloads != nil {
@@ -61,7 +62,7 @@ func (p *parser) checkArgMatch(m *policy.ArgMatch) {
 		p.error(m.Values[0].Place, "unexpected-values", "operator %s has no values", op)
 	case !none && n == 0:
 		at := m.Place.At(".values")
-		if !p.failedBelow(at) {
+		if !p.failedWithin(at.Path) {
 			p.error(at, "no-values", "operator %s needs values", op)
 		}
 	case op == "CelExpr" && n > 1:
@@ -82,16 +83,6 @@ func (p *parser) checkArgMatch(m *policy.ArgMatch) {
 	case n > 0 && m.Index.Set:
 		p.warn(m.Index.Place, "unused-field", "index has no effect: args goes before it").WithHint("leave one of them")
 	}
-}
-
-// failedBelow says whether a mistake was told at the same path or below it.
-func (p *parser) failedBelow(at policy.Place) bool {
-	for i := range p.d.List {
-		if x := &p.d.List[i]; !x.Warning && strings.HasPrefix(x.Path, at.Path) {
-			return true
-		}
-	}
-	return false
 }
 
 // checkHookSelector checks what a selector may have on a hook, that of its macros included.
@@ -188,7 +179,7 @@ func (p *parser) checkMacros(pol *policy.Policy) {
 		if len(m.Macros) > 0 {
 			p.error(m.Macros[0].Place, "nested-macro", "macro %q uses macros itself", clip(m.Name.Value))
 		}
-		if !used[m.Name.Value] {
+		if !used[m.Name.Value] && !p.d.Bad() {
 			p.warn(m.Name.Place, "unused-macro", "no selector uses macro %q", clip(m.Name.Value))
 		}
 	}

@@ -72,13 +72,3 @@ func (p *parser) splitValues(m *policy.ArgMatch) {
 	}
 	m.Values = out
 }
-
-// failed says whether a mistake was told at a place already.
-func (p *parser) failed(at policy.Place) bool {
-	for i := range p.d.List {
-		if !p.d.List[i].Warning && p.d.List[i].Place == at {
-			return true
-		}
-	}
-	return false
-}

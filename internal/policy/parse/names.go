@@ -108,8 +108,7 @@ var homes = map[string]string{
 	"userStackTrace": "an entry of matchActions with action: Post", "matchArgs": "selectors", "matchBinaries": "selectors",
 	"matchActions": "selectors", "matchPIDs": "selectors", "matchNamespaces": "selectors", "matchCapabilities": "selectors",
 	"kprobes": "spec", "tracepoints": "spec", "uprobes": "spec", "fentries": "spec", "lsmhooks": "spec", "loader": "spec", "lists": "spec",
-	"options": "spec", "name": "metadata", "namespace": "metadata", "podSelector": "spec", "values": "an entry of a list of filters",
-	"operator": "an entry of a list of filters",
+	"options": "spec", "podSelector": "spec",
 }
 
 // oneOf returns the schema's spelling of a word; "" if it is none, which was told then.

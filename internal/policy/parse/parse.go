@@ -35,7 +35,10 @@ const maxText = 4 << 20
 
 // YAML reads one policy. The policy is nil if there are mistakes; file is the text's name for diagnostics.
 func YAML(file string, src []byte, o Options) (*policy.Policy, *policy.Diagnostics) {
-	p := &parser{d: &policy.Diagnostics{File: file}, getenv: o.Getenv, fromEnv: make(map[string]bool)}
+	p := &parser{
+		d: &policy.Diagnostics{File: file}, getenv: o.Getenv, fromEnv: make(map[string]bool), words: make(map[string]policy.Place),
+		wrong: make(map[policy.Place]bool), within: make(map[string]bool),
+	}
 	if p.getenv == nil {
 		p.getenv = func(string) (string, bool) { return "", false }
 	}
@@ -56,13 +59,26 @@ func YAML(file string, src []byte, o Options) (*policy.Policy, *policy.Diagnosti
 type parser struct {
 	d       *policy.Diagnostics
 	getenv  func(string) (string, bool)
-	fromEnv map[string]bool // by path: the value has a variable in it
-	nodes   int             // visited, aliases counted as often as they are used
+	fromEnv map[string]bool         // by path: the value has a variable in it
+	words   map[string]policy.Place // by path: values in mappings of texts, which the model keeps without places
+	wrong   map[policy.Place]bool   // where a mistake was told
+	within  map[string]bool         // paths at which, or below which, one was
+	nodes   int                     // visited, aliases counted as often as they are used
 }
 
 func (p *parser) error(at policy.Place, code, format string, args ...any) *policy.Diagnostic {
+	p.wrong[at] = true
+	for path := at.Path; path != "" && !p.within[path]; path = path[:max(0, strings.LastIndexAny(path, ".["))] {
+		p.within[path] = true
+	}
 	return p.d.Error(at, code, format, args...)
 }
+
+// failed says whether a mistake was told at a place already.
+func (p *parser) failed(at policy.Place) bool { return p.wrong[at] }
+
+// failedWithin says whether a mistake was told at a path or below it.
+func (p *parser) failedWithin(path string) bool { return p.within[path] }
 
 func (p *parser) warn(at policy.Place, code, format string, args ...any) *policy.Diagnostic {
 	return p.d.Warn(at, code, format, args...)
@@ -124,6 +140,9 @@ func (p *parser) document(src []byte) *yaml.Node {
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
+// parserError are the messages of yaml.v3's parser, as against those of its scanner.
+var parserError = regexp.MustCompile(`^(did not find expected (<|node content|'|key)|found (undefined tag|duplicate %))`)
+
 // syntax tells what is wrong with the YAML itself.
 func (p *parser) syntax(src []byte, err error) {
 	at, text := policy.Place{Line: 1, Column: 1}, err.Error()
@@ -132,6 +151,9 @@ func (p *parser) syntax(src []byte, err error) {
 			at.Line = n
 		}
 		text = m[2]
+	}
+	if parserError.MatchString(text) {
+		at.Line++ // yaml.v3 counts from 0 in these
 	}
 	x := p.error(at, "yaml-syntax", "no valid YAML: %s", text)
 	lines := strings.Split(string(src), "\n")

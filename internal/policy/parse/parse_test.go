@@ -131,7 +131,9 @@ func dump(pol *policy.Policy) string {
 }
 
 func dumpValue(b *strings.Builder, v reflect.Value) {
-	line := func(at policy.Place, text string) { fmt.Fprintf(b, "%d:%d %s = %s\n", at.Line, at.Column, at.Path, text) }
+	line := func(at policy.Place, text string) {
+		fmt.Fprintf(b, "%d:%d %s = %s\n", at.Line, at.Column, at.Path, text)
+	}
 	switch x := v.Interface().(type) {
 	case policy.Place:
 		return

@@ -200,6 +200,9 @@ func fill[T any](p *parser, n node, t *T, fs []field[T]) {
 
 func fillAbsent[T any](t *T, at policy.Place, fs []field[T]) {
 	for i := range fs {
+		if fs[i].to == nil {
+			continue
+		}
 		at := at
 		at.Path = member(at.Path, fs[i].name)
 		absent(fs[i].to(t), at, fs[i].rule)
@@ -275,7 +278,6 @@ func (p *parser) sequence(n node, r rule, f func(v node)) {
 		}
 		if isNull(v.Node) {
 			p.error(v.at, "wrong-type", "this entry has no value")
-			f(node{&yaml.Node{}, v.at}) // keeps the numbers of the others
 			continue
 		}
 		f(v)
@@ -286,12 +288,10 @@ func (p *parser) sequence(n node, r rule, f func(v node)) {
 func objects[T any](p *parser, n node, r rule, out *[]T, fs []field[T]) {
 	p.sequence(n, r, func(v node) {
 		var t T
-		if v.Kind == 0 {
-			setPlace(&t, v.at)
-		} else {
-			object(p, v, &t, fs)
+		object(p, v, &t, fs)
+		if v.Kind == yaml.MappingNode {
+			*out = append(*out, t)
 		}
-		*out = append(*out, t)
 	})
 }
 
@@ -322,9 +322,6 @@ func clip(s string) string {
 
 // scalar returns the text of a scalar, variables put in.
 func (p *parser) scalar(n node, want string) (string, bool) {
-	if n.Kind == 0 {
-		return "", false // told
-	}
 	if n.Kind != yaml.ScalarNode {
 		p.error(n.at, "wrong-type", "this is %s; it must be %s", kindOf(n.Node), want)
 		return "", false
@@ -342,7 +339,7 @@ func (p *parser) text(n node, t *policy.Text, r rule) {
 	if !ok {
 		return
 	}
-	if r.full && s == "" {
+	if r.full && s == "" && !p.failed(n.at) {
 		p.error(n.at, "empty-field", "this must not be empty")
 		return
 	}
@@ -472,18 +469,19 @@ func (p *parser) value(n node, to any, r rule) {
 	case **policy.LabelSelector:
 		p.labelSelector(n, x)
 	case *map[string]string:
-		p.words(n, x)
+		p.texts(n, x)
 	default:
 		panic("bug: the schema has a member that nothing reads: " + n.at.Path)
 	}
 }
 
-// words reads a mapping of texts to texts.
-func (p *parser) words(n node, to *map[string]string) {
+// texts reads a mapping of texts to texts.
+func (p *parser) texts(n node, to *map[string]string) {
 	*to = make(map[string]string)
 	p.mapping(n, func(key *yaml.Node, v node) {
 		if s, ok := p.scalar(v, "a text"); ok {
 			(*to)[key.Value] = s
+			p.words[v.at.Path] = v.at
 		}
 	})
 }

@@ -184,7 +184,7 @@ func TestHolds_task(t *testing.T) {
 
 func TestHolds_class(t *testing.T) {
 	words := [][]uint64{
-		plan.OfSelf:     {1 | 1<<5, 1<<3 | 0, 1 | 1<<63, 1},
+		plan.OfSelf:     {1 | 1<<5, 1 << 3, 1 | 1<<63, 1},
 		plan.OfLine:     {1 | 1<<6, 1, 1, 1},
 		plan.OfParent:   {0, 0, 0, 0},
 		plan.OfAncestor: {1, 1},
