@@ -63,12 +63,13 @@ type lane struct {
 var what = [abi.KindKinds]string{
 	abi.KindFork: "fork", abi.KindExec: "exec", abi.KindExit: "exit", abi.KindCgroup: "cgroup", abi.KindData: "data",
 	abi.KindSnapshot: "snapshot", abi.KindSnapEnd: "snapshot_end",
+	abi.KindHook: "hook",
 }
 
 // ops are the numbers of the kinds in the metrics of the wire contract.
 var ops = [abi.KindKinds]metrics.Op{
 	abi.KindFork: metrics.OpClone, abi.KindExec: metrics.OpExec, abi.KindExit: metrics.OpExit, abi.KindCgroup: metrics.OpCgroup,
-	abi.KindData: metrics.OpData,
+	abi.KindData: metrics.OpData, abi.KindHook: metrics.OpHook,
 }
 
 func newLane(o laneOptions) *lane {
@@ -182,6 +183,16 @@ func (l *lane) count(evs []event.Event) {
 			t = metrics.EventExec
 		case event.KindExit:
 			t = metrics.EventExit
+		case event.KindKprobe:
+			t = metrics.EventKprobe
+			h := evs[i].Hook
+			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "kprobe", Name: h.Function}, evs[i].Process.Binary)
+		case event.KindTracepoint:
+			t = metrics.EventTracepoint
+			h := evs[i].Hook
+			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "tracepoint", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
+		case event.KindLoader:
+			t = metrics.EventLoader
 		default:
 			continue
 		}

@@ -11,14 +11,16 @@ import (
 // Op is the operation code of a record, as upstream numbers them in labels.
 type Op uint8
 
-// The operation codes of the base sensor.
+// The operation codes. Records of all policy hooks are of one kind, and so of one code.
 const (
 	OpUndefined Op = 0
 	OpExec      Op = 5
 	OpExit      Op = 7
+	OpHook      Op = 13
 	OpClone     Op = 23
 	OpData      Op = 24
 	OpCgroup    Op = 25
+	OpLoader    Op = 26
 
 	numOps = 32
 )
@@ -62,6 +64,9 @@ const (
 	EventExec
 	EventExit
 	EventLoss
+	EventKprobe
+	EventTracepoint
+	EventLoader
 
 	numEventTypes = iota
 )
@@ -90,7 +95,8 @@ type Lane struct {
 	RateLimited   atomic.Uint64 // file export: events over the limit
 	Overflowed    atomic.Uint64 // subscribers: events dropped because a queue was full
 
-	Events EventCounts // lane: events produced
+	Events   EventCounts  // lane: events produced
+	Policies PolicyCounts // lane: those of them that policies made
 }
 
 // CountFlags counts each word of a process's flags.

@@ -44,6 +44,7 @@ func New(o Options) (*Metrics, error) {
 		m.nodeName = o.NodeName
 	}
 	o.Lane.Events.configure(o.EventMetrics, slices.Contains(o.Labels, "binary"))
+	o.Lane.Policies.configure(o.EventMetrics, slices.Contains(o.Labels, "binary"))
 	latencies := collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/latencies:seconds`)}
 	for _, c := range []prometheus.Collector{
 		newCollector(m),

@@ -66,6 +66,7 @@ func TestHandler_holdsEveryName(t *testing.T) {
 	lane.MsgOps[metrics.OpExec].Add(1)
 	lane.Missed[metrics.OpExec][metrics.SendENOSPC].Add(1)
 	lane.Events.Count(metrics.EventExec, "/bin/true")
+	lane.Policies.Count("p", metrics.HookName{Kind: "kprobe", Name: "f"}, "/bin/true")
 
 	var names []string
 	for series := range scrape(t, m) {
@@ -104,8 +105,14 @@ func TestHandler_values(t *testing.T) {
 	lane.LastExported.Store(1_500_000_000)
 	lane.Events.Count(metrics.EventExit, "/bin/\xff\n")
 	lane.Events.Count(metrics.EventExit, "/bin/\xfe\n")
+	for _, binary := range []string{"/bin/\xff", "/bin/\xfe", "/bin/\xff"} {
+		lane.Policies.Count("p", metrics.HookName{Kind: "tracepoint", Subsys: "sched", Name: "s"}, binary)
+	}
+	lane.Policies.Count("p", metrics.HookName{Kind: "kprobe", Name: "f"}, "/bin/ls")
 	want := map[string]float64{
-		`tetragon_build_info{commit="",go_version="go1",modified="false",time="",version="v1"}`:                                             1,
+		"tetragon_policy_events_total{binary=\"/bin/\ufffd\",hook=\"tracepoint:sched/s\",namespace=\"\",node_name=\"node-a\",pod=\"\",policy=\"p\",workload=\"\"}": 3,
+		`tetragon_policy_events_total{binary="/bin/ls",hook="kprobe:f",namespace="",node_name="node-a",pod="",policy="p",workload=""}`:                             1,
+		`tetragon_build_info{commit="",go_version="go1",modified="false",time="",version="v1"}`:                                                                    1,
 		`tetragon_flags_total{type="execve"}`:                                                                                               2,
 		`tetragon_flags_total{type="clone"}`:                                                                                                1,
 		`tetragon_events_last_exported_timestamp`:                                                                                           1.5,

@@ -30,7 +30,7 @@ var (
 		"event_finalize_process_info_failed", "process_metadata_username_failed",
 	}
 	sendErrorWords = [numSendErrors]string{"unknown", "ENOENT", "E2BIG", "EBUSY", "EINVAL", "ENOSPC", "EAGAIN"}
-	eventTypeWords = [numEventTypes]string{"unknown", "PROCESS_EXEC", "PROCESS_EXIT", "RATE_LIMIT_INFO"}
+	eventTypeWords = [numEventTypes]string{"unknown", "PROCESS_EXEC", "PROCESS_EXIT", "RATE_LIMIT_INFO", "PROCESS_KPROBE", "PROCESS_TRACEPOINT", "PROCESS_LOADER"}
 )
 
 // Table is every metric of ours but those of the Go runtime, the process and the HTTP handler.
@@ -53,6 +53,8 @@ func Table() []Metric {
 			})},
 		{"tetragon_events_total", counter, append([]string{"type"}, processLabels...),
 			"Events produced, before any filter.", readEvents},
+		{"tetragon_policy_events_total", counter, append([]string{"policy", "hook"}, processLabels...),
+			"Events that policies made, before any filter.", readPolicyEvents},
 		{"tetragon_events_exported_total", counter, nil,
 			"Events handed to the JSON export.", one(func(l *Lane) float64 { return float64(l.Exported.Load()) })},
 		{"tetragon_events_exported_bytes_total", counter, nil,
@@ -136,6 +138,15 @@ func readEvents(m *Metrics, send func(float64, ...string)) {
 	}
 	m.lane.Events.each(func(t EventType, binary string, n uint64) {
 		send(float64(n), eventTypeWords[t], "", "", "", binary, m.nodeName)
+	})
+}
+
+func readPolicyEvents(m *Metrics, send func(float64, ...string)) {
+	if !m.opts.EventMetrics {
+		return
+	}
+	m.lane.Policies.each(func(policy, hook, binary string, n uint64) {
+		send(float64(n), policy, hook, "", "", "", binary, m.nodeName)
 	})
 }
 

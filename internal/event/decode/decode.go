@@ -39,9 +39,12 @@ type Record struct {
 	Fork   *abi.Fork
 	Exit   *abi.Exit
 	Data   *abi.Data
-	Cgroup []byte // name of the cgroup, of an exec too
+	Hook   *abi.Hook // its values: see Values
+	Cgroup []byte    // name of the cgroup, of an exec too
 
 	Name, Path, Cwd, Args, Env []byte // of an exec, as abi/record.h describes them
+
+	mask int // where the mask of a hook begins
 }
 
 // overlay returns the fixed part of a record. Ring memory is aligned to 8 bytes, and so are copies made with make.
@@ -88,6 +91,8 @@ func Decode(b []byte, r *Record) error {
 		if int(r.Data.Len) > len(r.Data.Data) {
 			return ErrLengths
 		}
+	case abi.KindHook:
+		return r.hook(b)
 	case abi.KindSnapEnd:
 	default:
 		return ErrKind

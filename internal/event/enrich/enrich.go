@@ -9,7 +9,8 @@
 //
 // Not here: byte layouts (decode), how an event is written (encode), what is let through (filter).
 //
-// Every record makes at most one event; a record that makes none is counted under the reason why. A process whose record
+// A record makes at most one event, that of a hook one for each policy; a record that makes none is counted under the
+// reason why. A process whose record
 // was lost is taken from a later full snapshot of the kernel's own state, under the key that the kernel gave it.
 // Not safe for concurrent use: one goroutine calls everything here.
 package enrich
@@ -23,6 +24,7 @@ import (
 	"tetragon/internal/event"
 	"tetragon/internal/event/decode"
 	"tetragon/internal/metrics"
+	"tetragon/internal/policy/plan"
 	"tetragon/internal/process"
 )
 
@@ -35,7 +37,12 @@ type Options struct {
 	Env       bool     // keep the environment
 	EnvNames  []string // only these variables; all when empty
 	Ancestors bool
-	Passwd    string // passwd file for login names; none when empty
+	// Programs finds the program whose record carries the id; nil if it is not known any more.
+	Programs func(id uint32) *plan.Program
+	// Ancestors for the events of policies too.
+	KprobeAncestors, TracepointAncestors, LoaderAncestors bool
+	Proc                                                  string // where procfs is; "/proc" when empty
+	Passwd                                                string // passwd file for login names; none when empty
 
 	// RedactArgs and RedactEnv, if set, take secrets out before anything is stored. The first argument is the binary.
 	RedactArgs, RedactEnv func(binary, text string) string
@@ -45,10 +52,12 @@ type Options struct {
 
 // The reasons why a record makes no event.
 const (
-	absorbed   = iota // it only changed the table
-	duplicate         // a snapshot of a process that is known
-	ownerGone         // it concerns a process that is not known any more
-	numReasons = iota
+	absorbed       = iota // it only changed the table
+	duplicate             // a snapshot of a process that is known
+	ownerGone             // it concerns a process that is not known any more
+	unknownProgram        // of a hook: nobody knows the program that sent it
+	noRule                // of a hook: it names no rule of the program
+	numReasons     = iota
 )
 
 // Enricher makes events of records.
@@ -65,6 +74,7 @@ type Enricher struct {
 	starting bool             // the first snapshot is not complete
 	found    []*process.Entry // processes of the first snapshot
 	held     [][]byte         // other records that came meanwhile
+	heldMaps []Mapping
 
 	asked     uint64 // boot-clock time when the last full snapshot was asked for
 	snapshots uint64 // full snapshots seen so far
@@ -74,12 +84,28 @@ type Enricher struct {
 	events []event.Event
 	buf    []byte
 	cwd    []byte
+
+	layouts map[uint32]*layout
+	values  []decode.Value  // of the record at hand, by index; Kind 0: not there
+	stacks  [2]decode.Value // likewise, of the kernel and of the process
+	symbols symbols
+	mapsOf  uint32 // process whose maps file is in maps
+	maps    []byte
+	ended   [endedPids]event.Key // processes that ended last, by pid
+
+	// What the events of a batch point to.
+	hooks     batch[event.Hook]
+	loaders   batch[event.Loader]
+	args      batch[event.Arg]
+	socks     batch[event.Sock]
+	texts     batch[byte]
+	strangers batch[event.Process]
 }
 
 // New returns an Enricher that waits for the first snapshot.
 func New(o Options) *Enricher {
 	e := &Enricher{opts: o, tab: o.Table, starting: true}
-	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone")
+	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone", "unknown_program", "no_rule")
 	if len(o.EnvNames) > 0 {
 		e.names = make(map[string]bool)
 		for _, n := range o.EnvNames {
@@ -98,6 +124,13 @@ func (e *Enricher) Begin(offset int64) {
 	clear(e.events)
 	e.events = e.events[:0]
 	e.tab.Reuse()
+	e.hooks.reset()
+	e.loaders.reset()
+	e.args.reset()
+	e.socks.reset()
+	e.texts.reset()
+	e.strangers.reset()
+	e.maps = nil
 }
 
 // Events returns the events of the batch; they are valid until the next Begin.
@@ -186,6 +219,10 @@ func (e *Enricher) start() {
 		}
 	}
 	e.held = nil
+	for i := range e.heldMaps {
+		e.mapping(&e.heldMaps[i])
+	}
+	e.heldMaps = nil
 }
 
 // kernel puts in the pseudo process that is the parent of pids 1 and 2, and tells of it.
@@ -265,6 +302,8 @@ func (e *Enricher) record(r *decode.Record) {
 		e.drop(absorbed)
 	case abi.KindCgroup:
 		e.cgroup(r)
+	case abi.KindHook:
+		e.hook(r)
 	case abi.KindSnapshot:
 		e.recover(r)
 	case abi.KindSnapEnd:
@@ -578,6 +617,7 @@ func (e *Enricher) exit(r *decode.Record) {
 		ev.Parent = nil
 		return
 	}
+	e.ended[p.Key.Pid%endedPids] = p.Key
 	e.tab.Exit(p)
 }
 

@@ -75,6 +75,12 @@ func (f *Filter) Match(ev *event.Event) bool {
 		s.eventType = tetragon.EventType_PROCESS_EXEC
 	case event.KindExit:
 		s.eventType = tetragon.EventType_PROCESS_EXIT
+	case event.KindKprobe:
+		s.eventType, s.policy = tetragon.EventType_PROCESS_KPROBE, ev.Hook.Policy
+	case event.KindTracepoint:
+		s.eventType, s.policy = tetragon.EventType_PROCESS_TRACEPOINT, ev.Hook.Policy
+	case event.KindLoader:
+		s.eventType = tetragon.EventType_PROCESS_LOADER
 	case event.KindLoss:
 		s.eventType = tetragon.EventType_RATE_LIMIT_INFO
 	}

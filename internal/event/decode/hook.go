@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package decode
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"tetragon/internal/abi"
+)
+
+// What stands in front of the text of some values.
+const (
+	origSize   = 8 // of bytes: how many there were
+	familySize = 8 // of the address of a unix socket
+)
+
+// hook checks that the values and the mask lie within the record, so that Values and Mask need not.
+func (r *Record) hook(b []byte) error {
+	h := overlay[abi.Hook](b)
+	if h == nil {
+		return ErrShort
+	}
+	at := abi.HookSize
+	for range h.Values {
+		if len(b)-at < abi.ValueSize {
+			return ErrLengths
+		}
+		v := overlay[abi.Value](b[at:])
+		at += abi.ValueSize
+		n := (int64(v.Len) + 7) &^ 7
+		if int64(len(b)-at) < n {
+			return ErrLengths
+		}
+		at += int(n)
+	}
+	if (len(b)-at)/8 < int(h.Words) {
+		return ErrLengths
+	}
+	r.Hook, r.mask = h, at
+	return nil
+}
+
+// Value is one value of a hook's record.
+type Value struct {
+	Index uint16 // in the program; stacks: 0
+	Kind  uint8  // one of abi.ValueInt, ...
+	Flags uint8  // abi.ValueFlagError, abi.ValueFlagCut
+	Data  []byte // aligned to 8
+}
+
+// Values calls of a record go from the first value to the last: at is 0 at first, then what the last call returned. ok is
+// false when there are no more.
+func (r *Record) Values(at int) (v Value, next int, ok bool) {
+	if at == 0 {
+		at = abi.HookSize
+	}
+	if at >= r.mask {
+		return Value{}, at, false
+	}
+	x := overlay[abi.Value](r.Raw[at:])
+	at += abi.ValueSize
+	data := r.Raw[at : at+int(x.Len) : at+int(x.Len)]
+	return Value{Index: x.Index, Kind: x.Kind, Flags: x.Flags, Data: data}, at + (int(x.Len)+7)&^7, true
+}
+
+// Mask returns a word of the mask of rules that post; 0 behind the last.
+func (r *Record) Mask(word int) uint64 {
+	if word >= int(r.Hook.Words) {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(r.Raw[r.mask+8*word:])
+}
+
+// Int returns the number in a value of abi.ValueInt; with abi.ValueFlagError it is the step that failed.
+func (v *Value) Int() (uint64, bool) {
+	if len(v.Data) < 8 {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(v.Data), true
+}
+
+// Bytes returns the bytes of abi.ValueBytes, and how many there were.
+func (v *Value) Bytes() (b []byte, orig uint64, ok bool) {
+	if len(v.Data) < origSize {
+		return nil, 0, false
+	}
+	return v.Data[origSize:], binary.LittleEndian.Uint64(v.Data), true
+}
+
+// SockaddrUn returns family and path of abi.ValueSockaddrUn.
+func (v *Value) SockaddrUn() (family uint64, path []byte, ok bool) {
+	if len(v.Data) < familySize {
+		return 0, nil, false
+	}
+	return binary.LittleEndian.Uint64(v.Data), v.Data[familySize:], true
+}
+
+// Word returns a word of abi.ValueWords, or of a stack.
+func (v *Value) Word(i int) uint64 { return binary.LittleEndian.Uint64(v.Data[8*i:]) }
+
+// Words is how many there are.
+func (v *Value) Words() int { return len(v.Data) / 8 }
+
+// parts returns the fixed part of a value, nil if it is too short for it, and the text behind it.
+func parts[T any](b []byte) (*T, []byte) {
+	t := overlay[T](b)
+	if t == nil {
+		return nil, nil
+	}
+	return t, b[unsafe.Sizeof(*t):]
+}
+
+// File returns the fixed part of abi.ValueFile, and the path. The fixed part is nil if the value is too short for it; so
+// it is with all that follow.
+func (v *Value) File() (*abi.ValFile, []byte) { return parts[abi.ValFile](v.Data) }
+
+// PerfEvent is for abi.ValuePerfEvent: the second is the name of the probed function.
+func (v *Value) PerfEvent() (*abi.ValPerfEvent, []byte) { return parts[abi.ValPerfEvent](v.Data) }
+
+// Module is for abi.ValueModule: the second is its name.
+func (v *Value) Module() (*abi.ValModule, []byte) { return parts[abi.ValModule](v.Data) }
+
+// Sock is for abi.ValueSock.
+func (v *Value) Sock() *abi.ValSock { return overlay[abi.ValSock](v.Data) }
+
+// Skb is for abi.ValueSkb.
+func (v *Value) Skb() *abi.ValSkb { return overlay[abi.ValSkb](v.Data) }
+
+// Sockaddr is for abi.ValueSockaddr.
+func (v *Value) Sockaddr() *abi.ValSockaddr { return overlay[abi.ValSockaddr](v.Data) }
+
+// Cred is for abi.ValueCred.
+func (v *Value) Cred() *abi.ValCred { return overlay[abi.ValCred](v.Data) }
+
+// UserNS is for abi.ValueUserNs.
+func (v *Value) UserNS() *abi.ValUserNs { return overlay[abi.ValUserNs](v.Data) }
+
+// BpfProg is for abi.ValueBpfProg.
+func (v *Value) BpfProg() *abi.ValBpfProg { return overlay[abi.ValBpfProg](v.Data) }
+
+// BpfMap is for abi.ValueBpfMap.
+func (v *Value) BpfMap() *abi.ValBpfMap { return overlay[abi.ValBpfMap](v.Data) }
