@@ -116,6 +116,8 @@ static long header6_step(__u32 i, struct headers6 *h)
 		h->done = 1;
 		return 1;
 	}
+	if (i == HEADERS6_MAX)
+		return 1;
 	if (bpf_probe_read_kernel(&e, sizeof(e), (void *)h->at))
 		return 1;
 	h->at += n == 44 ? 8 : n == 51 ? (e.len + 2) * 4 : (e.len + 1) * 8;

@@ -167,7 +167,9 @@ __noinline __s64 path_up(__u32 buf, __u64 fs, __u64 vfsmnt, __u64 dentry)
 	w->done = 0;
 	if (up_leaf(b, w, inode)) {
 		bpf_loop(WALK_MAX, up_step, &l, 0);
-		if (w->at == BUF_PATH && w->done) {
+		if (w->at == BUF_PATH) {
+			if (!w->done)
+				return -1; /* there is no dentry */
 			b->path[BUF_PATH - 1] = '/';
 			w->at = BUF_PATH - 1;
 		}
