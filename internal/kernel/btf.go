@@ -14,7 +14,8 @@ import (
 type Param struct {
 	Name string
 	Type string // "struct file *", "int", "const char *"
-	Bits int    // width of a number or a pointer; 0 for what is passed otherwise
+	Bits int    // width of a number or a pointer; 0 for what does not fit a register
+	Size int    // bytes, of what does not fit a register
 	Int  bool   // a number, an enum or a bool
 	// Signed says whether a number is.
 	Signed bool
@@ -27,6 +28,24 @@ type Func struct {
 	Same   int    // how many more there are of that name: static functions of different files
 	Params []Param
 	Return Param // Type "void": nothing
+}
+
+// regSize is the size of a register.
+const regSize = 8
+
+// Slot is the register in which parameter i travels, counted from 0: a small struct before it takes two. It is false for
+// what does not travel in a register. The whole function takes Slot(len(Params)) registers.
+func (f *Func) Slot(i int) (slot int, ok bool) {
+	for n := range f.Params[:min(i, len(f.Params))] {
+		p := &f.Params[n]
+		switch {
+		case p.Bits > 0:
+			slot++
+		case p.Size <= 2*regSize:
+			slot += 2
+		}
+	}
+	return slot, i >= len(f.Params) || f.Params[i].Bits > 0
 }
 
 // String writes the prototype as C does.
@@ -127,6 +146,8 @@ func paramOf(name string, t btf.Type) Param {
 	case *btf.Struct, *btf.Union:
 		if n, err := btf.Sizeof(u); err == nil && n <= 8 { // kuid_t and the like travel as numbers
 			p.Int, p.Bits = true, n*8
+		} else {
+			p.Size = n
 		}
 	}
 	return p

@@ -242,7 +242,7 @@ func onSocket(params map[int]reached, calls ...string) way {
 
 var bpfMap = []way{{{
 	backend: plan.BackendSysEnter, calls: []string{"bpf"}, when: []condition{is(bits(reg(0), 32), bpfMapCreate)},
-	params:  map[int]reached{0: {source: reg(1), typ: plan.TypeBpfMapAttr}, 1: {source: reg(1)}},
+	params:  map[int]reached{0: {source: reg(1), typ: plan.TypeBpfMapAttr}},
 	caveats: []string{attempts, userMemory, "does not see maps that the kernel makes for itself"},
 }}}
 
@@ -337,7 +337,6 @@ var equivalents = map[string][]way{
 
 	// Programs and processes
 	"security_bprm_check":            {newImage, gotImage},
-	"security_bprm_creds_from_file":  {newImage},
 	"security_bprm_committing_creds": {newImage},
 	"security_bprm_committed_creds":  {gotImage},
 	"wake_up_new_task": {{{

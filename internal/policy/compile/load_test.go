@@ -68,3 +68,33 @@ func TestLoad_policies(t *testing.T) {
 		})
 	}
 }
+
+// TestLoad_rows loads each row of the table of equivalents on the running kernel: by what stands for the function, or, where
+// it can be hooked, by the function itself.
+func TestLoad_rows(t *testing.T) {
+	m, facts := live(t)
+	for _, name := range compile.Stands() {
+		for _, withReturn := range []bool{false, true} {
+			src := policyFor(name, facts.Func(name), withReturn)
+			pol, d := parse.YAML("", []byte(src), parse.Options{})
+			if pol == nil {
+				t.Fatal(d)
+			}
+			p, d := compile.Compile(pol, facts, compile.Options{})
+			if p == nil {
+				if facts.Func(name) != nil {
+					t.Errorf("%s: %s", name, d)
+				}
+				continue // this kernel does not have it
+			}
+			id, err := m.Add(p)
+			if err != nil {
+				t.Errorf("%s: %v\n%s", name, err, p)
+				continue
+			}
+			if err := m.Remove(id); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}

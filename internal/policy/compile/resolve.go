@@ -85,6 +85,13 @@ func (c *compiler) resolveFunction(h *hook) {
 	h.plan.Attach = plan.Attach{Symbol: symbol}
 	if proto != nil {
 		h.access.count, h.plan.Attach.Params, h.plan.Attach.Module = len(proto.Params), len(proto.Params), proto.Module
+		h.access.param = func(i int) reached {
+			slot, ok := proto.Slot(i)
+			if !ok {
+				return reached{why: fmt.Sprintf("parameter %d of %s is a struct, which does not travel in one register", i, h.call)}
+			}
+			return reached{source: arg(int64(slot))}
+		}
 	}
 	if regs {
 		h.access.count, h.access.proto = syscallArgs, nil
@@ -127,7 +134,11 @@ func (c *compiler) byTrampoline(h *hook, proto *kernel.Func, exit bool) bool {
 		b = plan.BackendFexit
 	}
 	symbol := h.plan.Attach.Symbol
-	wide := func(p kernel.Param) bool { return p.Bits == 0 }
+	slots := 0
+	if proto != nil {
+		slots, _ = proto.Slot(len(proto.Params))
+	}
+	wide := func(p kernel.Param) bool { return p.Bits == 0 && (p.Size > 16 || !c.atLeast(6, 1)) }
 	switch why := c.f.Lacks(kernel.Fentry); {
 	case why != "":
 		h.tried(b, "%s", why)
@@ -137,12 +148,12 @@ func (c *compiler) byTrampoline(h *hook, proto *kernel.Func, exit bool) bool {
 		h.tried(b, "%d functions are called %s, in different files of the kernel", proto.Same+1, symbol)
 	case !c.f.Traceable(symbol):
 		h.tried(b, "the kernel does not let %s be traced", symbol)
-	case len(proto.Params) > maxRegs:
-		h.tried(b, "%s has %d parameters, of which only %d travel in registers", symbol, len(proto.Params), maxRegs)
+	case slots > maxRegs:
+		h.tried(b, "the parameters of %s take %d registers, of %d", symbol, slots, maxRegs)
 	case h.wantsRegisters() && !h.plan.Attach.Regs:
 		h.tried(b, "a trampoline does not see the registers")
 	case slices.ContainsFunc(proto.Params, wide):
-		h.tried(b, "a parameter of %s is a struct, which does not travel in one register", symbol)
+		h.tried(b, "a parameter of %s is a struct, which trampolines of this kernel do not pass on", symbol)
 	case exit && proto.Return.Type == "void" && h.kprobe.Return.Value:
 		c.d.Error(h.kprobe.Return.Place, "void-return", "%s returns nothing", h.call).WithNote("%s, from the kernel's types", proto)
 		h.dead = true
@@ -151,6 +162,15 @@ func (c *compiler) byTrampoline(h *hook, proto *kernel.Func, exit bool) bool {
 		return true
 	}
 	return false
+}
+
+// atLeast compares the kernel's release.
+func (c *compiler) atLeast(major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(c.f.KernelRelease(), "%d.%d", &a, &b); n < 2 {
+		return false
+	}
+	return a > major || a == major && b >= minor
 }
 
 // byKprobe hooks a function by a breakpoint.
