@@ -66,6 +66,34 @@ func Cgroup(h abi.Head, name string) []byte {
 	return Record(c)
 }
 
+// Value is one value of a hook: a fixed part, one of abi's structs, a number, or nil; and the text behind it.
+type Value struct {
+	Index       uint16
+	Kind, Flags uint8
+	Fixed       any
+	Text        string
+}
+
+// Hook makes the record of a call; its numbers of values and words are set here.
+func Hook(h abi.Hook, values []Value, mask ...uint64) []byte {
+	h.H.Kind, h.Values, h.Words = abi.KindHook, uint16(len(values)), uint16(len(mask))
+	b := Record(h)
+	for _, v := range values {
+		var body []byte
+		if v.Fixed != nil {
+			body = Record(v.Fixed)
+		}
+		body = append(body, v.Text...)
+		b = append(b, Record(abi.Value{Index: v.Index, Kind: v.Kind, Flags: v.Flags, Len: uint32(len(body))})...)
+		b = append(b, body...)
+		b = append(b, zeros[:(8-len(body)%8)%8]...)
+	}
+	for _, w := range mask {
+		b = binary.LittleEndian.AppendUint64(b, w)
+	}
+	return Aligned(b)
+}
+
 // Record makes a record of a fixed part, one of abi's structs, and of what follows it.
 func Record(fixed any, texts ...string) []byte {
 	b, err := binary.Append(nil, binary.LittleEndian, fixed)
