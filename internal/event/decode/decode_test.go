@@ -78,17 +78,114 @@ func FuzzDecode(f *testing.F) {
 	e := abi.Exec{H: abi.Head{Kind: abi.KindExec}, NameLen: 2, CwdLen: 3}
 	f.Add(execRecord(e, "ab\x02cd"))
 	f.Add([]byte{abi.KindExit})
+	f.Add(hookRecord(2, 1))
 	for k := range byte(abi.KindKinds + 1) {
 		f.Add(append([]byte{k}, make([]byte, 4096)...))
 	}
-	f.Fuzz(func(_ *testing.T, b []byte) {
+	f.Fuzz(func(t *testing.T, b []byte) {
 		var r Record
 		b = aligned(b)
-		if Decode(b, &r) == nil {
-			AppendPath(nil, r.Path)
-			AppendPath(nil, r.Cwd)
+		if Decode(b, &r) != nil {
+			return
+		}
+		AppendPath(nil, r.Path)
+		AppendPath(nil, r.Cwd)
+		if r.Kind == abi.KindHook {
+			readHook(t, &r)
 		}
 	})
+}
+
+// hookRecord is the record of a call with two values, which says that it has so many values and words.
+func hookRecord(values, words uint16) []byte {
+	h := abi.Hook{H: abi.Head{Kind: abi.KindHook, Pid: 7}, Tid: 8, Program: 9, Values: values, Words: words}
+	b := append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(&h)), abi.HookSize)...)
+	for _, v := range []struct {
+		abi.Value
+		data string
+	}{
+		{abi.Value{Index: 1, Kind: abi.ValueInt, Len: 8}, "\x05\x00\x00\x00\x00\x00\x00\x00"},
+		{abi.Value{Index: 3, Kind: abi.ValueString, Flags: abi.ValueFlagCut, Len: 3}, "abc\x00\x00\x00\x00\x00"},
+	} {
+		b = append(b, unsafe.Slice((*byte)(unsafe.Pointer(&v.Value)), abi.ValueSize)...)
+		b = append(b, v.data...)
+	}
+	return aligned(append(b, 0xff, 0, 0, 0, 0, 0, 0, 0x80))
+}
+
+// readHook looks at all of a record, by every way of reading it.
+func readHook(t *testing.T, r *Record) {
+	n := 0
+	for at := 0; ; n++ {
+		v, next, ok := r.Values(at)
+		if !ok {
+			break
+		}
+		at = next
+		v.Int()
+		v.Bytes()
+		v.SockaddrUn()
+		v.File()
+		v.PerfEvent()
+		v.Module()
+		_, _, _, _, _, _, _ = v.Sock(), v.Skb(), v.Sockaddr(), v.Cred(), v.UserNS(), v.BpfProg(), v.BpfMap()
+		for i := range v.Words() {
+			v.Word(i)
+		}
+	}
+	if n != int(r.Hook.Values) {
+		t.Errorf("%d values, the head says %d", n, r.Hook.Values)
+	}
+	for i := range int(r.Hook.Words) + 1 {
+		r.Mask(i)
+	}
+}
+
+func TestDecode_hook(t *testing.T) {
+	var r Record
+	if err := Decode(hookRecord(2, 1), &r); err != nil {
+		t.Fatal(err)
+	}
+	first, at, _ := r.Values(0)
+	second, at, _ := r.Values(at)
+	if n, ok := first.Int(); first.Index != 1 || first.Kind != abi.ValueInt || !ok || n != 5 {
+		t.Errorf("first value: got %+v", first)
+	}
+	if second.Index != 3 || second.Flags != abi.ValueFlagCut || string(second.Data) != "abc" {
+		t.Errorf("second value: got %+v", second)
+	}
+	if _, _, ok := r.Values(at); ok {
+		t.Error("there is a third value")
+	}
+	if r.Mask(0) != 0x80000000000000ff || r.Mask(1) != 0 {
+		t.Errorf("mask: got %#x, %#x", r.Mask(0), r.Mask(1))
+	}
+	if r.Hook.Tid != 8 || r.Hook.Program != 9 || r.Pid != 7 {
+		t.Errorf("head: got %+v", r.Hook)
+	}
+}
+
+func TestDecode_hookThatDoesNotAddUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		b    []byte
+		want error
+	}{
+		"short head":      {hookRecord(2, 1)[:abi.HookSize-1], ErrShort},
+		"cut value":       {hookRecord(2, 0)[:abi.HookSize+abi.ValueSize+7], ErrLengths},
+		"cut last value":  {hookRecord(2, 0)[:abi.HookSize+2*abi.ValueSize+15], ErrLengths},
+		"missing value":   {hookRecord(3, 1), ErrLengths},
+		"many values":     {hookRecord(65535, 1), ErrLengths},
+		"missing words":   {hookRecord(2, 2), ErrLengths},
+		"many words":      {hookRecord(2, 65535), ErrLengths},
+		"mask cut by one": {hookRecord(2, 1)[:len(hookRecord(2, 1))-1], ErrLengths},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r Record
+			if err := Decode(aligned(c.b), &r); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
 }
 
 func TestDecode_allocatesNothing(t *testing.T) {

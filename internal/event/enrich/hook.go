@@ -260,7 +260,7 @@ func (e *Enricher) join(ev *event.Event, p *process.Entry, pid uint32, ktime uin
 		ev.Process = stranger
 		return
 	}
-	ev.Process = &p.Process
+	ev.Process, ev.Refs = &p.Process, p.Refs()
 	if pp := e.tab.Parent(p); pp != nil {
 		ev.Parent = &pp.Process
 		if ancestors {
