@@ -5,7 +5,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -189,42 +188,21 @@ func (ck *checker) hostPort(key, addr string, bareHost bool) {
 	}
 }
 
-// policyDir refuses policies that nobody would load.
+// policyDir wants the directory of policies to be one; only the usual one may be missing.
 func (ck *checker) policyDir(opts Options) {
 	dir := ck.c.TracingPolicyDir
 	isDefault := filepath.Clean(dir) == defaultPolicyDir
 	if isDefault {
 		dir = filepath.Join(opts.Root, dir)
 	}
-	var found []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && path != dir && filepath.Dir(path) != dir:
-			return filepath.SkipDir
-		case d.IsDir(), strings.HasPrefix(d.Name(), "."):
-			return nil
-		}
-		found = append(found, path)
-		return nil
-	})
+	info, err := os.Stat(dir)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && (isDefault || len(found) > 0):
+	case errors.Is(err, os.ErrNotExist) && isDefault:
 	case err != nil:
 		ck.fail("tracing-policy-dir", "%v", err)
+	case !info.IsDir():
+		ck.fail("tracing-policy-dir", "%s is not a directory", dir)
 	}
-	if len(found) > 0 {
-		ck.fail("tracing-policy-dir", "%s holds policies (%s%s), but %s; move them away",
-			dir, filepath.Base(found[0]), andMore(len(found)-1), whyNoPolicy)
-	}
-}
-
-func andMore(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" and %d more", n)
 }
 
 // fold replaces values that stand for others.

@@ -118,6 +118,8 @@ type Config struct {
 
 	TracingPolicy               string
 	TracingPolicyDir            string
+	ReadyMadePolicies           []string // names, or "all"
+	AllowMissingHooks           bool
 	EnableTracingPolicyCRD      bool
 	EnablePolicyFilter          bool
 	EnablePolicyFilterCgroupMap bool

@@ -100,7 +100,8 @@ func TestTable_everyFieldOnce(t *testing.T) {
 
 // The keys and defaults of the wire contract. Deviations are marked.
 func TestTable_contract(t *testing.T) {
-	want := `bpf-dir tetragon
+	want := `allow-missing-hooks false
+bpf-dir tetragon
 bpf-lib /var/lib/tetragon/
 btf
 cgroup-rate
@@ -182,6 +183,7 @@ procfs /proc/
 rb-queue-size 65535
 rb-size 0
 rb-size-total 0
+ready-made-policies
 redaction-filters
 release-pinned-bpf true
 retprobes-cache-size 4096
@@ -476,8 +478,8 @@ func TestLoad_bad(t *testing.T) {
 			want: []string{`flag --enable-ancestors: "exec" is not one of base, kprobe`}},
 		{name: "export-stdout", args: []string{"--export-stdout=yaml"},
 			want: []string{`flag --export-stdout: "yaml" is not one of "" (empty), json, compact`}},
-		{name: "not yet supported", args: []string{"--enable-k8s-api", "--tracing-policy=/p.yaml"},
-			want: []string{"flag --tracing-policy: not yet supported, policies are not supported yet; remove it",
+		{name: "not yet supported", args: []string{"--enable-k8s-api", "--enable-policy-filter"},
+			want: []string{"flag --enable-policy-filter: not yet supported, policies hold for all processes; remove it",
 				`flag --enable-k8s-api: not yet supported, Kubernetes is not supported yet; remove it, or set it to its default ("false")`}},
 		{name: "start-up checks",
 			args: []string{"--tracing-policy-dir=rel", "--rb-size=1M", "--rb-size-total=1M", "--execve-map-entries=1",
@@ -490,7 +492,7 @@ func TestLoad_bad(t *testing.T) {
 				`flag --bpf-dir: "a/b" is not the name of a directory`, `flag --server-address: "unix://x" does not name`,
 				`flag --health-server-address: ":70000": the port "70000"`, `flag --metrics-server: "2112" is not host:port`,
 				`flag --pprof-address: "a b:1": "a b" is not the name of a host`,
-				"flag --tracing-policy-dir: lstat rel"}},
+				"flag --tracing-policy-dir: stat rel"}},
 		{name: "numbers", args: []string{"--process-cache-size=0", "--event-queue-size=0", "--verbose=3",
 			"--process-cache-gc-interval=0", "--export-rate-limit=-2", "--export-file-rotation-interval=-1s"},
 			want: []string{"process-cache-size: 0 is too small", "event-queue-size: 0 is too small",
@@ -556,18 +558,16 @@ func TestLoad_unreadableDropIns(t *testing.T) {
 }
 
 func TestLoad_policyDir(t *testing.T) {
-	t.Run("policies are refused", func(t *testing.T) {
+	t.Run("a file", func(t *testing.T) {
 		h := newHost(t)
-		h.write("/etc/tetragon/tetragon.tp.d/sub/a.yaml", "x")
-		h.write("/etc/tetragon/tetragon.tp.d/sub/deep/er.yaml", "x")
-		h.write("/etc/tetragon/tetragon.tp.d/b.yaml", "x")
+		h.write("/etc/tetragon/tetragon.tp.d", "x")
 		_, err := h.load()
-		want := "default: tracing-policy-dir: /etc/tetragon/tetragon.tp.d holds policies (b.yaml and 1 more), " +
-			"but policies are not supported yet; move them away"
+		want := "default: tracing-policy-dir: /etc/tetragon/tetragon.tp.d is not a directory"
 		if err == nil || h.clean(err.Error()) != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	})
+	t.Run("missing usual one", func(t *testing.T) { newHost(t).mustLoad() })
 	t.Run("empty is fine", func(t *testing.T) {
 		h := newHost(t)
 		if err := os.MkdirAll(filepath.Join(h.root, defaultPolicyDir, "sub"), 0o755); err != nil {

@@ -35,7 +35,8 @@ const (
 	whyProbed    = "features are probed, not concluded from a version"
 	whyExact     = "the process table mirrors the living processes exactly and needs no retries"
 	whyStorage   = "processes live in task storage, which grows with them"
-	whyNoPolicy  = "policies are not supported yet"
+	whyNoFilter  = "policies hold for all processes"
+	whyNoPersist = "policies that came by gRPC are forgotten when the agent stops"
 	whyNoPin     = "nothing is pinned"
 	whyNoQueue   = "there is no queue between the reader and the handler"
 	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
@@ -146,7 +147,7 @@ func eventRows() []row {
 		{key: "cluster-name", field: func(c *Config) any { return &c.ClusterName },
 			help: "name of the cluster in every event"},
 		{key: "expose-stack-addresses", def: "false", field: func(c *Config) any { return &c.ExposeStackAddresses },
-			status: later, why: "there are no stack traces without policies", help: "real addresses in stack traces"},
+			help: "real addresses in stack traces"},
 		{key: "cgroup-rate", field: func(c *Config) any { return &c.CgroupRate },
 			status: later, why: "cgroups are not throttled", help: "limit for each cgroup and CPU, as events,interval"},
 	}
@@ -169,13 +170,13 @@ func serverRows() []row {
 			field:  func(c *Config) any { return &c.ServerTLSRequireCert },
 			status: later, why: whyNoTLS, help: "ask clients for a certificate"},
 		{key: "enable-deprecated-tracingpolicy-grpc", def: "false",
-			field:  func(c *Config) any { return &c.EnableDeprecatedPolicyRPC },
-			status: later, why: whyNoPolicy, help: "accept EnableTracingPolicy and DisableTracingPolicy"},
+			field: func(c *Config) any { return &c.EnableDeprecatedPolicyRPC },
+			help:  "accept EnableTracingPolicy and DisableTracingPolicy"},
 		{key: "persist-grpc-policies", def: "false", field: func(c *Config) any { return &c.PersistGRPCPolicies },
-			status: later, why: whyNoPolicy, help: "keep policies that came by gRPC"},
+			status: later, why: whyNoPersist, help: "keep policies that came by gRPC"},
 		{key: "persist-grpc-policies-dir", def: "/var/run/tetragon/grpc-policies",
 			field:  func(c *Config) any { return &c.PersistGRPCPoliciesDir },
-			status: later, why: whyNoPolicy, help: "where to keep them"},
+			status: later, why: whyNoPersist, help: "where to keep them"},
 		{key: "health-server-address", field: func(c *Config) any { return &c.HealthServerAddress },
 			help: "grpc.health.v1 on this TCP address, such as :6789; empty: none"},
 		{key: "health-server-interval", def: "10", field: func(c *Config) any { return &c.HealthServerInterval },
@@ -227,7 +228,7 @@ func kernelRows() []row {
 		{key: "keep-sensors-on-exit", def: "false", field: func(c *Config) any { return &c.KeepSensorsOnExit },
 			status: later, why: whyNoPin, help: "leave sensors in the kernel at exit"},
 		{key: "disable-kprobe-multi", def: "false", field: func(c *Config) any { return &c.DisableKprobeMulti },
-			status: accepted, why: "no kprobes are used", help: "do not use kprobe.multi"},
+			help: "attach a program to each function of a list instead of one to all of them (kprobe.multi)"},
 		{key: "use-perf-ring-buffer", def: "false", field: func(c *Config) any { return &c.UsePerfRingBuffer },
 			status: accepted, why: "events always come through the BPF ring buffer", help: "use perf buffers"},
 	}
@@ -260,35 +261,39 @@ func cacheRows() []row {
 		{key: "execve-map-size", field: func(c *Config) any { return &c.ExecveMapSize },
 			status: accepted, why: whyStorage, help: "the same by memory"},
 		{key: "parents-map-enabled", def: "false", field: func(c *Config) any { return &c.ParentsMapEnabled },
-			status: later, why: whyNoPolicy, help: "track parent binaries for matchParentBinaries"},
+			status: accepted, why: "the parents of a process are always known", help: "track parent binaries for matchParentBinaries"},
 		{key: "parents-map-entries", def: "0", field: func(c *Config) any { return &c.ParentsMapEntries },
 			status: accepted, why: whyStorage, help: "parents that the kernel side remembers"},
 		{key: "parents-map-size", field: func(c *Config) any { return &c.ParentsMapSize },
 			status: accepted, why: whyStorage, help: "the same by memory"},
 		{key: "retprobes-cache-size", def: "4096", field: func(c *Config) any { return &c.RetprobesCacheSize },
-			status: accepted, why: whyNoPolicy, help: "entry and return pairs under way"},
+			status: accepted, why: "entry and return of a call are seen together", help: "entry and return pairs under way"},
 		{key: "sleepable-preload-size", def: "32768", field: func(c *Config) any { return &c.SleepablePreloadSize },
-			status: accepted, why: whyNoPolicy, help: "entries of the preload map"},
+			status: accepted, why: "no hook needs the map", help: "entries of the preload map"},
 	}
 }
 
 func policyRows() []row {
 	return []row{
 		{group: "Policies", key: "tracing-policy", field: func(c *Config) any { return &c.TracingPolicy },
-			status: later, why: whyNoPolicy, help: "policy to load at start"},
+			help: "file of a policy to load at start; if it cannot be loaded the agent does not start"},
 		{key: "tracing-policy-dir", def: defaultPolicyDir, field: func(c *Config) any { return &c.TracingPolicyDir },
-			help: "directory of policies to load at start; must hold none yet: " + whyNoPolicy},
+			help: "directory of policies to load at start; those that cannot be loaded are listed with their mistakes"},
+		{key: "ready-made-policies", field: func(c *Config) any { return &c.ReadyMadePolicies },
+			help: "policies to load at start of those that come with the agent: all, or names such as bpf,egress"},
+		{key: "allow-missing-hooks", def: "false", field: func(c *Config) any { return &c.AllowMissingHooks },
+			help: "load a policy without those of its hooks that this kernel cannot have, instead of refusing it"},
 		{key: "enable-tracing-policy-crd", def: "true",
 			field:  func(c *Config) any { return &c.EnableTracingPolicyCRD },
 			status: accepted, why: whyNoPods, help: "watch the policies of the cluster"},
 		{key: "enable-policy-filter", def: "false", field: func(c *Config) any { return &c.EnablePolicyFilter },
-			status: later, why: whyNoPolicy, help: "policies for pods"},
+			status: later, why: whyNoFilter, help: "policies for pods"},
 		{key: "enable-policy-filter-cgroup-map", def: "false",
 			field:  func(c *Config) any { return &c.EnablePolicyFilterCgroupMap },
-			status: later, why: whyNoPolicy, help: "map from cgroups to policies"},
+			status: later, why: whyNoFilter, help: "map from cgroups to policies"},
 		{key: "enable-policy-filter-debug", def: "false",
 			field:  func(c *Config) any { return &c.EnablePolicyFilterDebug },
-			status: later, why: whyNoPolicy, help: "log the policy filter"},
+			status: later, why: whyNoFilter, help: "log the policy filter"},
 	}
 }
 

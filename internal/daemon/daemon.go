@@ -11,6 +11,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"tetragon/internal/config"
@@ -31,6 +33,7 @@ import (
 	"tetragon/internal/event/read"
 	"tetragon/internal/kernel"
 	"tetragon/internal/metrics"
+	"tetragon/internal/policy/registry"
 	"tetragon/internal/process"
 	"tetragon/internal/sensor"
 	"tetragon/internal/server"
@@ -84,10 +87,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(unlock)
 
-	facts, err := kernel.Read(kernel.Options{Procfs: cfg.ProcFS, BTF: cfg.BTF})
+	keeper := &factsKeeper{o: kernel.Options{Procfs: cfg.ProcFS, BTF: cfg.BTF}}
+	facts, err := keeper.get()
 	if err != nil {
 		return err
 	}
+	// The facts themselves are not kept: they are the largest thing in memory.
+	lacks, release, cgroups := facts.Missing, facts.Release, facts.Cgroups.Mode
 	filters, err := newFilters(cfg)
 	if err != nil {
 		return err
@@ -112,18 +118,26 @@ func Run(ctx context.Context, o Options) error {
 		}
 	})
 
+	manager := sensor.NewManager(sensor.ManagerOptions{Base: base, Facts: keeper.get, Log: log, Verbose: cfg.Verbose > 0})
+	undo.add(func() {
+		if err := manager.Close(); err != nil {
+			log.Warn("close the hooks of policies", "err", err)
+		}
+	})
+
 	// The event lane, from the ring to the sinks.
 	lane := &metrics.Lane{}
 	ledger := metrics.NewLedger()
 	table := process.New(process.Options{Dead: cfg.ProcessCacheSize})
 	encoder := encode.New(encode.Options{
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
-		Username: cfg.UsernameMetadata == "unix", KeepFragments: true,
+		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
-	l := newLane(laneOptions{base: base, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
-		Ancestors: hasAncestors(cfg), HostNs: encoder.SetHostNs,
+		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Proc: cfg.ProcFS,
+		KprobeAncestors: hasAncestors(cfg, "kprobe"), TracepointAncestors: hasAncestors(cfg, "tracepoint"), LoaderAncestors: hasAncestors(cfg, "loader"),
 	}
 	if cfg.UsernameMetadata == "unix" {
 		eo.Passwd = filepath.Join(cfg.ProcFS, "1/root/etc/passwd")
@@ -135,6 +149,8 @@ func Run(ctx context.Context, o Options) error {
 		eo.RedactArgs, eo.RedactEnv = filters.redactor.Arguments, filters.redactor.Environment
 	}
 	l.enricher = enrich.New(eo)
+	l.mappings = newMappings(ledger, log, cfg.ProcFS)
+	pols := policyLane(cfg, manager, keeper, l.mappings.want, log)
 	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log})
 	closeSinks := func() {
 		c, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -169,7 +185,7 @@ func Run(ctx context.Context, o Options) error {
 	undo.add(func() { _ = l.reader.Close() })
 
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, func() []string { return notes(facts, base) }, filters.offers, log)
+	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
 	if err != nil {
 		return err
 	}
@@ -183,22 +199,30 @@ func Run(ctx context.Context, o Options) error {
 	if err := base.Attach(); err != nil {
 		return err
 	}
-	for _, n := range notes(facts, base) {
+	for _, n := range notes(lacks, base) {
 		log.Warn("this kernel cannot do everything", "lacks", n)
 	}
-	removeInfo, err := writeInfo(cfg, address)
-	if err != nil {
-		return err
+
+	// The lane runs while policies are loaded, which can take seconds: what happens meanwhile is told, and not lost.
+	laneCtx, stopLane := context.WithCancel(ctx)
+	defer stopLane()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- l.run(laneCtx, o.Reopen, file)
+		stopLane()
+	}()
+	var removeInfo func()
+	if err = loadPolicies(laneCtx, cfg, pols, o.Stderr); err == nil {
+		removeInfo, err = writeInfo(cfg, address)
 	}
-	undo.add(removeInfo)
-
-	// The kernel's types are not needed any more, and are the largest thing in memory.
-	facts.Types, facts.Cache = nil, nil
-	debug.FreeOSMemory()
-
-	log.Info("listening for events", "kernel", facts.Release, "cgroups", facts.Cgroups.Mode, "ring_bytes", base.Ring().MaxEntries(),
-		"map_bytes", base.MapBytes(), "export", cfg.ExportFilename, "api", address)
-	err = l.run(ctx, o.Reopen, file)
+	if err == nil {
+		undo.add(removeInfo)
+		log.Info("listening for events", "kernel", release, "cgroups", cgroups, "ring_bytes", base.Ring().MaxEntries(),
+			"map_bytes", base.MapBytes(), "export", cfg.ExportFilename, "api", address)
+	} else {
+		stopLane()
+	}
+	err = errors.Join(err, <-ended)
 
 	// The sinks empty their queues while the API still serves, then the account is complete.
 	closeSinks()
@@ -211,8 +235,8 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // notes says what this kernel lacks.
-func notes(f *kernel.Facts, b *sensor.Base) []string {
-	return append(append([]string(nil), f.Missing...), b.Missing()...)
+func notes(lacks []string, b *sensor.Base) []string {
+	return append(append([]string(nil), lacks...), b.Missing()...)
 }
 
 // ringBytes is the size of the one ring for sizes that were thought for one a CPU.
@@ -226,13 +250,9 @@ func ringBytes(cfg *config.Config, cpus int) int {
 	return sensor.DefaultRingBytes
 }
 
-func hasAncestors(cfg *config.Config) bool {
-	for _, k := range cfg.EnableAncestors {
-		if k == "base" {
-			return true
-		}
-	}
-	return false
+// hasAncestors says whether events of a kind tell ancestors. Without those of execs nothing is known of them.
+func hasAncestors(cfg *config.Config, kind string) bool {
+	return slices.Contains(cfg.EnableAncestors, "base") && slices.Contains(cfg.EnableAncestors, kind)
 }
 
 // filters is what the configuration says of filtering, checked.
@@ -244,8 +264,15 @@ type filters struct {
 
 func newFilters(cfg *config.Config) (*filters, error) {
 	f := &filters{offers: filter.Options{Cred: cfg.EnableProcessCred, PidSet: true}}
-	if hasAncestors(cfg) {
-		f.offers.Ancestors = []tetragon.EventType{tetragon.EventType_PROCESS_EXEC, tetragon.EventType_PROCESS_EXIT}
+	for kind, types := range map[string][]tetragon.EventType{
+		"base":       {tetragon.EventType_PROCESS_EXEC, tetragon.EventType_PROCESS_EXIT},
+		"kprobe":     {tetragon.EventType_PROCESS_KPROBE},
+		"tracepoint": {tetragon.EventType_PROCESS_TRACEPOINT},
+		"loader":     {tetragon.EventType_PROCESS_LOADER},
+	} {
+		if hasAncestors(cfg, kind) {
+			f.offers.Ancestors = append(f.offers.Ancestors, types...)
+		}
 	}
 	var err error
 	if f.allow, err = filter.ParseList(cfg.ExportAllowlist); err != nil {
@@ -278,7 +305,7 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
@@ -296,7 +323,8 @@ func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *expor
 		}
 		so := server.Options{
 			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
-			Info: func() server.Info { return info(cfg) },
+			Info:     func() server.Info { return info(cfg) },
+			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC,
 		}
 		if file != nil {
 			so.EventLog = file

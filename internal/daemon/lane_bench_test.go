@@ -27,6 +27,7 @@ func benchLane(b *testing.B, file string) *lane {
 	})
 	encoder := encode.New(encode.Options{NodeName: "node-a", KeepFragments: true})
 	l.enricher = enrich.New(enrich.Options{Table: l.table, Ledger: l.ledger, HostNs: encoder.SetHostNs})
+	l.mappings = newMappings(l.ledger, l.log, "/proc")
 	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: l.ledger, Lane: l.counters})
 	if _, err := l.sinks.AddFile(export.FileOptions{Path: file, RateLimit: -1}); err != nil {
 		b.Fatal(err)

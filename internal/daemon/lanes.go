@@ -18,6 +18,7 @@ import (
 	"tetragon/internal/event/decode"
 	"tetragon/internal/event/enrich"
 	"tetragon/internal/event/export"
+	"tetragon/internal/event/mmap"
 	"tetragon/internal/event/read"
 	"tetragon/internal/metrics"
 	"tetragon/internal/process"
@@ -29,6 +30,7 @@ const accountEvery = 200 * time.Millisecond
 
 type laneOptions struct {
 	base     *sensor.Base
+	hooks    *sensor.Manager
 	table    *process.Table
 	ledger   *metrics.Ledger
 	counters *metrics.Lane
@@ -42,6 +44,7 @@ type lane struct {
 	laneOptions
 	reader   *read.Reader
 	enricher *enrich.Enricher
+	mappings *mappings
 	sinks    *export.Set
 
 	kernel, decoded *metrics.Stage
@@ -116,6 +119,7 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 	}
 
 	// Stop: nothing new, then what is there.
+	l.hooks.Detach()
 	if err := l.base.Detach(); err != nil {
 		l.log.Warn("detach", "err", err)
 	}
@@ -134,6 +138,7 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 	if !l.enricher.Started() { // stopped before the first snapshot was complete: what was held back goes out
 		l.enricher.StartEmpty()
 	}
+	l.mappings.next(true, l.mapping)
 	l.accounted = time.Time{}
 	err := l.account()
 	l.sinks.Batch(l.enricher.Events())
@@ -151,6 +156,7 @@ func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 	if n > 0 {
 		l.counters.Received.Add(uint64(n))
 	}
+	l.mappings.next(false, l.mapping)
 	if err := l.account(); err != nil {
 		return err
 	}
@@ -172,6 +178,11 @@ func (l *lane) record(raw []byte) {
 	l.decoded.Deliver(1)
 	l.counters.MsgOps[ops[l.rec.Kind]].Add(1)
 	l.enricher.Record(&l.rec)
+}
+
+// mapping takes one executable mapping.
+func (l *lane) mapping(m mmap.Mapping) {
+	l.enricher.Mapping(&enrich.Mapping{Pid: m.Pid, Time: m.Time, Exec: m.Exec, Path: m.Path, BuildID: m.BuildID})
 }
 
 // count keeps the metrics that the wire contract names.

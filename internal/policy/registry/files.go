@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -86,29 +87,23 @@ func readFile(path string) (Text, error) {
 }
 
 // AddDir adds all policies of a directory. One that is bad is told in the log and stays on the list with its mistakes; it
-// does not keep the others, nor the agent, from starting. It returns how many are bad.
-func (r *Registry) AddDir(dir string) (bad int, err error) {
+// does not keep the others, nor the agent, from starting. It returns how many are bad. When ctx ends it leaves out the rest.
+func (r *Registry) AddDir(ctx context.Context, dir string) (bad int, err error) {
 	paths, err := Files(dir)
 	if err != nil {
 		return 0, err
 	}
 	for _, path := range paths {
+		if ctx.Err() != nil {
+			break
+		}
 		err := r.AddFile(path)
 		if err == nil {
 			continue
 		}
 		bad++
 		r.o.Log.Error("a policy of the directory is not loaded; the agent runs without it", "policy", path, "err", err)
-		if !r.listed(path) {
-			r.AddBroken(DomainStatic, Text{Name: path}, err)
-		}
+		r.AddBroken(DomainStatic, Text{Name: path}, err)
 	}
 	return bad, nil
-}
-
-// listed says whether there is an entry from a file.
-func (r *Registry) listed(path string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.entries, func(e *entry) bool { return e.text.Name == path })
 }

@@ -268,16 +268,17 @@ func (r *Registry) Add(domain string, t Text, replace bool) error {
 	return r.load(e, p, d)
 }
 
-// AddBroken puts a policy on the list that cannot even be read, so that whoever looks sees that it is missing.
+// AddBroken puts a policy on the list that cannot even be read, under the name of its file, so that whoever looks sees that it
+// is missing. One that is on the list already, as Add leaves it when it cannot be loaded, stays as it is.
 func (r *Registry) AddBroken(domain string, t Text, cause error) {
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := Key{Domain: domain, Name: t.Name}
-	if r.find(key) != nil {
-		return // it has been told
+	if slices.ContainsFunc(r.entries, func(e *entry) bool { return e.key.Domain == domain && e.text.Name == t.Name }) {
+		return
 	}
+	key := Key{Domain: domain, Name: t.Name}
 	r.ids++
 	r.entries = append(r.entries, &entry{id: r.ids, key: key, text: t, state: StateLoadError, err: cause.Error()})
 }

@@ -402,7 +402,7 @@ func TestAddDir(t *testing.T) {
 	if err := errors.Join(os.Symlink("..data/x.yaml", filepath.Join(dir, "x.yaml")), os.Symlink("nowhere", filepath.Join(dir, "z.yaml"))); err != nil {
 		t.Fatal(err)
 	}
-	bad, err := r.AddDir(dir)
+	bad, err := r.AddDir(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +416,7 @@ func TestAddDir(t *testing.T) {
 	if s := r.List(registry.DomainStatic)[0]; !strings.Contains(s.Error, "second mistake") {
 		t.Errorf("error %q", s.Error)
 	}
-	if bad, err := r.AddDir(filepath.Join(dir, "none")); bad != 0 || err != nil {
+	if bad, err := r.AddDir(t.Context(), filepath.Join(dir, "none")); bad != 0 || err != nil {
 		t.Errorf("a directory that is not there: %d, %v", bad, err)
 	}
 	wantErr(t, r.AddFile(filepath.Join(dir, "none.yaml")), os.ErrNotExist, "read policy")

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"tetragon/internal/config"
+	"tetragon/internal/kernel"
+	"tetragon/internal/policy"
+	"tetragon/internal/policy/compile"
+	"tetragon/internal/policy/parse"
+	"tetragon/internal/policy/plan"
+	"tetragon/internal/policy/registry"
+	"tetragon/policies"
+)
+
+// factsIdle is how long the kernel's types are kept after they were last needed. They are by far the largest thing in
+// memory, and what is needed rarely; but whoever adds ten policies shall not read them ten times.
+const factsIdle = 3 * time.Second
+
+// factsKeeper has the facts of the kernel at hand for a while.
+type factsKeeper struct {
+	o kernel.Options
+
+	mu    sync.Mutex
+	facts *kernel.Facts
+	timer *time.Timer
+}
+
+// get returns the facts; the caller does not keep them.
+func (k *factsKeeper) get() (*kernel.Facts, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.facts == nil {
+		f, err := kernel.Read(k.o)
+		if err != nil {
+			return nil, err
+		}
+		k.facts = f
+	}
+	if k.timer == nil {
+		k.timer = time.AfterFunc(factsIdle, k.drop)
+	} else {
+		k.timer.Reset(factsIdle)
+	}
+	return k.facts, nil
+}
+
+// drop gives their memory back.
+func (k *factsKeeper) drop() {
+	k.mu.Lock()
+	k.facts = nil
+	k.mu.Unlock()
+	debug.FreeOSMemory()
+}
+
+// policyLane is the policy lane, from a text to the kernel: parse, compile, and what the registry makes of the plan.
+func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper, loader func(bool) error, log *slog.Logger) *registry.Registry {
+	return registry.New(registry.Options{
+		Sensors: sensors, Loader: loader, Log: log,
+		Parse: func(t registry.Text) (*policy.Policy, *policy.Diagnostics) {
+			return parse.YAML(t.Name, t.YAML, parse.Options{Getenv: t.Getenv})
+		},
+		Compile: func(p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
+			f, err := facts.get()
+			if err != nil {
+				return nil, nil, err
+			}
+			pl, d := compile.Compile(p, f, compile.Options{DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks})
+			return pl, d, nil
+		},
+	})
+}
+
+// loadPolicies loads what is there at the start: ready-made policies, then the directory, then the file. Only the file, which
+// somebody named, ends the start if it cannot be loaded.
+func loadPolicies(ctx context.Context, cfg *config.Config, r *registry.Registry, tell io.Writer) error {
+	names, err := policies.Select(cfg.ReadyMadePolicies)
+	if err != nil {
+		return fmt.Errorf("ready-made-policies (%s): %w", cfg.Source("ready-made-policies"), err)
+	}
+	for _, n := range names {
+		text, err := policies.Text(n)
+		if err != nil {
+			return err
+		}
+		t := registry.Text{Name: n + ".yaml", YAML: text, Getenv: os.LookupEnv}
+		if err := r.Add(registry.DomainStatic, t, false); err != nil {
+			r.AddBroken(registry.DomainStatic, t, err)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	if len(names) > 0 {
+		tellServed(tell, r.List(registry.DomainStatic))
+	}
+	if _, err := r.AddDir(ctx, cfg.TracingPolicyDir); err != nil {
+		return fmt.Errorf("tracing-policy-dir (%s): %w", cfg.Source("tracing-policy-dir"), err)
+	}
+	if cfg.TracingPolicy == "" || ctx.Err() != nil {
+		return nil
+	}
+	if err := r.AddFile(cfg.TracingPolicy); err != nil {
+		return fmt.Errorf("load the policy that tracing-policy names (%s):\n%w", cfg.Source("tracing-policy"), err)
+	}
+	return nil
+}
+
+// tellServed says which of the ready-made policies this kernel serves, by what, and which it does not, and why.
+func tellServed(w io.Writer, list []registry.Status) {
+	fmt.Fprintln(w, "ready-made policies on this kernel:")
+	for i := range list {
+		s := &list[i]
+		fmt.Fprintf(w, "  %-26s %s\n", s.Key.Name, strings.ReplaceAll(s.State.String(), "_", " "))
+		if s.Error != "" {
+			for _, line := range strings.Split(s.Error, "\n") {
+				fmt.Fprintf(w, "      %s\n", line)
+			}
+		}
+		if s.Plan == nil || s.State == registry.StateLoadError {
+			continue
+		}
+		if s.Plan.Loader {
+			fmt.Fprintf(w, "      %-30s perf events of the kernel\n", "executable mappings")
+		}
+		for j := range s.Plan.Hooks {
+			h := &s.Plan.Hooks[j]
+			switch {
+			case h.Inactive != "":
+				fmt.Fprintf(w, "      %-30s not here: %s\n", h.Name, h.Inactive)
+			case h.Attach.Backend.Equivalent():
+				fmt.Fprintf(w, "      %-30s by an equivalent: %s\n", h.Name, h.Attach.String())
+			default:
+				fmt.Fprintf(w, "      %-30s %s\n", h.Name, h.Attach.String())
+			}
+		}
+	}
+}
