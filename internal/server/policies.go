@@ -13,7 +13,6 @@ import (
 
 	"tetragon/api/v1/tetragon"
 	"tetragon/internal/policy/registry"
-	"tetragon/internal/sensor"
 )
 
 // Policies is the policies of the agent. *registry.Registry is.
@@ -49,7 +48,7 @@ func policyError(err error) error {
 		code = codes.NotFound
 	case errors.Is(err, registry.ErrState):
 		code = codes.FailedPrecondition
-	case errors.Is(err, sensor.ErrClosed):
+	case errors.Is(err, registry.ErrClosed):
 		return unavailable()
 	}
 	return status.Error(code, valid(err.Error()))
@@ -171,7 +170,7 @@ func policyStatus(p *registry.Status) *tetragon.TracingPolicyStatus {
 }
 
 // policyStats sums up what the selectors of a policy did.
-func policyStats(hooks []sensor.HookStats) *tetragon.TracingPolicyStats {
+func policyStats(hooks []registry.HookStats) *tetragon.TracingPolicyStats {
 	out := &tetragon.TracingPolicyStats{ActionCounters: &tetragon.TracingPolicyActionCounters{}}
 	for i := range hooks {
 		h := &hooks[i]

@@ -100,6 +100,7 @@ var (
 	ErrExists   = errors.New("already exists")
 	ErrInvalid  = errors.New("invalid") // what was asked cannot be, whatever happens
 	ErrState    = errors.New("not in this state")
+	ErrClosed   = sensor.ErrClosed // the agent is stopping
 )
 
 // refusal is an error that says which of them it is, without saying it.

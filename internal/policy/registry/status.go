@@ -30,6 +30,9 @@ type HookStatus struct {
 	Description string
 }
 
+// HookStats is what one hook of a plan has done.
+type HookStats = sensor.HookStats
+
 // Status is all that is known of one policy.
 type Status struct {
 	ID          uint64
@@ -43,7 +46,7 @@ type Status struct {
 	KernelBytes uint64
 	Plan        *plan.Plan // nil: it was never compiled; not to be changed
 	Hooks       []HookStatus
-	Stats       []sensor.HookStats // one for each of Plan.Hooks; nil: it is not loaded
+	Stats       []HookStats // one for each of Plan.Hooks; nil: it is not loaded
 }
 
 // List tells of all policies of a domain, in the order in which they were added; of all domains if it is empty.
