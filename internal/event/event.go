@@ -32,6 +32,7 @@ const (
 type Event struct {
 	Kind      Kind
 	Tid       uint32 // thread that hit the hook, in the initial pid namespace; the process's pid for exec and exit
+	Refs      uint32 // of KindKprobe and KindTracepoint: references to the process (events.md 7.6)
 	Time      int64  // when it happened
 	Process   *Process
 	Parent    *Process   // nil when unknown

@@ -82,7 +82,7 @@ type Encoded struct {
 	Wire []byte // the message's bytes, without tag and length
 
 	// Where JSON holds what differs in the events of hooks; 0: not looked for.
-	Refcnt, Tid, TidEnd uint32
+	Refcnt, RefcntEnd, Tid, TidEnd uint32
 }
 
 // Reset forgets the fragments, because a field changed, but keeps their room for new ones.

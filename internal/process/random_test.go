@@ -12,7 +12,7 @@ import (
 // check holds the table to what it promises of itself.
 func (t *Table) check(tb testing.TB) {
 	tb.Helper()
-	refs := map[*Entry]int32{}
+	refs, alive := map[*Entry]int32{}, map[*Entry]int32{}
 	dead := 0
 	for k, e := range t.byKey {
 		if e.Key != k {
@@ -23,6 +23,9 @@ func (t *Table) check(tb testing.TB) {
 		}
 		if e.parent != nil {
 			refs[e.parent]++
+			if !e.dead {
+				alive[e.parent]++
+			}
 		}
 		switch {
 		case e.dead:
@@ -45,8 +48,8 @@ func (t *Table) check(tb testing.TB) {
 		}
 	}
 	for k, e := range t.byKey {
-		if e.refs != refs[e] {
-			tb.Fatalf("%v counts %d children, has %d", k, e.refs, refs[e])
+		if e.refs != refs[e] || e.alive != alive[e] {
+			tb.Fatalf("%v counts %d children, %d alive, has %d, %d", k, e.refs, e.alive, refs[e], alive[e])
 		}
 	}
 	s := t.Stats()

@@ -29,10 +29,20 @@ type Entry struct {
 
 	parent  *Entry // which counts this entry in its refs; nil when it was not known
 	refs    int32  // children in the table
+	alive   int32  // of them, those that live
 	dead    bool
 	removed bool
 	queued  bool   // in one of the table's queues
 	mark    uint64 // the last full snapshot that saw it
+}
+
+// Refs is the number of references to the process as the wire contract counts them: its own while it lives, and one for
+// each child that lives.
+func (e *Entry) Refs() uint32 {
+	if e.dead {
+		return uint32(e.alive)
+	}
+	return uint32(e.alive) + 1
 }
 
 // Alive says whether the process is the present image of a living thread group.
@@ -150,6 +160,7 @@ func (t *Table) Add(e *Entry) {
 	if p != nil && p != e {
 		e.parent = p
 		p.refs++
+		p.alive++
 	}
 	t.live[e.Key.Pid] = e
 	if old != nil {
@@ -171,6 +182,9 @@ func (t *Table) Exit(e *Entry) {
 func (t *Table) bury(e *Entry) {
 	e.dead, e.queued = true, true
 	t.nDead++
+	if e.parent != nil {
+		e.parent.alive--
+	}
 	if e.refs == 0 { // nobody will ask for it but a straggler
 		old := t.tail[t.at]
 		t.tail[t.at] = e

@@ -4,6 +4,7 @@ package encode
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"runtime"
 	"strconv"
@@ -58,7 +59,7 @@ func (s *hookScratch) part() *argParts {
 func (e *Encoder) buildKprobe(ev *event.Event, f form) {
 	h, x := ev.Hook, &e.hook.kprobe
 	e.hook.used, e.hook.text = 0, e.hook.text[:0]
-	x.Process, x.Parent = e.hit(ev.Process, ev.Tid, f), e.fragment(ev.Parent, f)
+	x.Process, x.Parent = e.hit(ev, f), e.fragment(ev.Parent, f)
 	x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
 	x.FunctionName, x.PolicyName, x.Message, x.Tags = h.Function, h.Policy, h.Message, h.Tags
 	x.Action, x.ReturnAction = tetragon.KprobeAction(h.Action), tetragon.KprobeAction(h.ReturnAction)
@@ -76,7 +77,7 @@ func (e *Encoder) buildKprobe(ev *event.Event, f form) {
 func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 	h, x := ev.Hook, &e.hook.tracepoint
 	e.hook.used, e.hook.text = 0, e.hook.text[:0]
-	x.Process, x.Parent = e.hit(ev.Process, ev.Tid, f), e.fragment(ev.Parent, f)
+	x.Process, x.Parent = e.hit(ev, f), e.fragment(ev.Parent, f)
 	x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
 	x.Subsys, x.Event, x.PolicyName, x.Message, x.Tags = h.Subsys, h.Event, h.Policy, h.Message, h.Tags
 	x.Action = tetragon.KprobeAction(h.Action)
@@ -85,29 +86,29 @@ func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 
 func (e *Encoder) buildLoader(ev *event.Event, f form) {
 	x := &e.hook.loader
-	x.Process, x.Parent = e.hit(ev.Process, ev.Tid, f), e.fragment(ev.Parent, f)
+	x.Process, x.Parent = e.fragment(ev.Process, f), e.fragment(ev.Parent, f)
 	x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
 	x.Path, x.Buildid = ev.Loader.Path, ev.Loader.BuildID
 }
 
-// hit returns p's Process message for an event of a hook: there it has the thread that hit the hook, and shows at least
-// one reference (events.md 7.6, 7.7).
-func (e *Encoder) hit(p *event.Process, tid uint32, f form) Fragment {
-	if p == nil || p.Placeholder || p.Refcnt > 0 && tid == p.Key.Pid {
+// hit returns the Process message for an event of a hook: there it has the thread that hit the hook, and the references
+// of that moment, at least one (events.md 7.6, 7.7).
+func (e *Encoder) hit(ev *event.Event, f form) Fragment {
+	p, tid, refs := ev.Process, ev.Tid, max(ev.Refs, 1)
+	if p == nil || p.Placeholder || p.Refcnt == refs && tid == p.Key.Pid {
 		return e.fragment(p, f)
 	}
 	if !e.opts.KeepFragments {
 		m := e.buildProcess(p, false)
-		m.Refcnt, m.Tid = max(m.Refcnt, 1), Some(tid)
+		m.Refcnt, m.Tid = refs, Some(tid)
 		return pack(e.loosely(m, f), f)
 	}
 	kept, at := e.fragment(p, f), len(e.loose)
 	if f == formWire {
 		// What comes later in a message stands for what came before.
 		e.loose = append(e.loose, kept.Wire...)
-		if p.Refcnt == 0 {
-			e.loose = append(e.loose, 0x68, 1) // field 13
-		}
+		e.loose = append(e.loose, 0x68) // field 13
+		e.loose = binary.AppendUvarint(e.loose, uint64(refs))
 		if tid != p.Key.Pid {
 			e.loose = append(e.loose, 0x82, 0x01) // field 16
 			e.loose = appendWrapperWire(e.loose, uint64(tid))
@@ -119,10 +120,9 @@ func (e *Encoder) hit(p *event.Process, tid uint32, f form) Fragment {
 		findCuts(p)
 	}
 	e.loose = append(e.loose, kept.JSON[:n.Refcnt]...)
-	if p.Refcnt == 0 {
-		e.loose = append(e.loose, `,"refcnt":1`...)
-	}
-	e.loose = append(e.loose, kept.JSON[n.Refcnt:n.Tid]...)
+	e.loose = append(e.loose, `,"refcnt":`...)
+	e.loose = strconv.AppendUint(e.loose, uint64(refs), 10)
+	e.loose = append(e.loose, kept.JSON[n.RefcntEnd:n.Tid]...)
 	e.loose = strconv.AppendUint(e.loose, uint64(tid), 10)
 	e.loose = append(e.loose, kept.JSON[n.TidEnd:]...)
 	return Fragment{JSON: e.loose[at:len(e.loose):len(e.loose)]}
@@ -132,19 +132,27 @@ func (e *Encoder) hit(p *event.Process, tid uint32, f form) Fragment {
 // a key cannot stand within a text, where each quote is escaped.
 func findCuts(p *event.Process) {
 	n := &p.Encoded
-	tid := bytes.Index(n.JSON, []byte(`,"tid":`))
+	digits := func(i int) int {
+		for n.JSON[i] >= '0' && n.JSON[i] <= '9' {
+			i++
+		}
+		return i
+	}
+	const tidKey, refcntKey = `,"tid":`, `,"refcnt":`
+	tid := bytes.Index(n.JSON, []byte(tidKey))
+	n.Tid = uint32(tid + len(tidKey))
+	n.TidEnd = uint32(digits(tid + len(tidKey)))
+	if refcnt := bytes.Index(n.JSON[:tid], []byte(refcntKey)); refcnt >= 0 {
+		n.Refcnt, n.RefcntEnd = uint32(refcnt), uint32(digits(refcnt+len(refcntKey)))
+		return
+	}
 	refcnt := tid
 	for _, key := range []string{`,"cap":`, `,"ns":`} { // what can stand between the two
 		if i := bytes.Index(n.JSON[:refcnt], []byte(key)); i >= 0 {
 			refcnt = i
 		}
 	}
-	tid += len(`,"tid":`)
-	end := tid
-	for n.JSON[end] >= '0' && n.JSON[end] <= '9' {
-		end++
-	}
-	n.Refcnt, n.Tid, n.TidEnd = uint32(refcnt), uint32(tid), uint32(end)
+	n.Refcnt, n.RefcntEnd = uint32(refcnt), uint32(refcnt)
 }
 
 func (e *Encoder) frames(to []StackTraceEntry, from []event.Frame) []StackTraceEntry {
@@ -152,6 +160,9 @@ func (e *Encoder) frames(to []StackTraceEntry, from []event.Frame) []StackTraceE
 		x := StackTraceEntry{Offset: from[i].Offset, Symbol: from[i].Symbol, Module: from[i].Module}
 		if e.opts.StackAddresses {
 			x.Address = from[i].Address
+		}
+		if x == (StackTraceEntry{}) {
+			continue // nothing is known of it
 		}
 		to = append(to, x)
 	}
