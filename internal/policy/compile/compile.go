@@ -92,6 +92,7 @@ var passes = []struct {
 	{"type arguments", (*compiler).typeArgs},        // needs how parameters are reached
 	{"lower selectors", (*compiler).lowerSelectors}, // needs types, macros
 	{"lower actions", (*compiler).lowerActions},     // needs rules
+	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists},         // needs complete hooks
 	{"collect", (*compiler).collect},
 }

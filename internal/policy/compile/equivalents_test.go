@@ -81,7 +81,7 @@ func policyFor(name string, proto *kernel.Func, withReturn bool) string {
 // TestEquivalents holds each row of the table, with the kernel's own types: what stands for the function, for each of its
 // parameters and for its return value. Rows that a kernel's tracepoints do not allow are taken from another kernel.
 func TestEquivalents(t *testing.T) {
-	const golden = "testdata/equivalents.golden.txtar"
+	const golden = "testdata/rows/equivalents.txtar"
 	old, err := txtar.ParseFile(golden)
 	if err != nil {
 		t.Fatal(err)

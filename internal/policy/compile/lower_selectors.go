@@ -529,3 +529,44 @@ func (c *compiler) gained(h *hook, m *policy.ArgMatch, as []typed, what string, 
 	}
 	return plan.Filter{Kind: plan.FilterGained, Value: old.value, Value2: now.value}, true
 }
+
+// dropHopeless leaves out those of several equivalents of which no selector can be true, because they stand for calls with
+// another constant: of reads and writes only the reads, if that is what the policy asks for.
+func (c *compiler) dropHopeless() {
+	type key struct {
+		section string
+		index   int
+		call    string
+	}
+	count := make(map[key]int)
+	for _, h := range c.alive() {
+		count[key{h.section, h.index, h.call}]++
+	}
+	for _, h := range c.alive() {
+		k := key{h.section, h.index, h.call}
+		if count[k] > 1 && len(h.plan.Caveats) > 0 && !slices.ContainsFunc(h.plan.Rules, h.mayHold) {
+			h.merged = true
+			h.dead = true
+			count[k]--
+		}
+	}
+}
+
+// mayHold says whether a rule can be true, as far as that follows from constants.
+func (h *hook) mayHold(r plan.Rule) bool {
+	for i := range r.Filters {
+		f := &r.Filters[i]
+		if f.Kind != plan.FilterRanges || f.Task != plan.TaskNone || f.Field != plan.FieldWhole {
+			continue
+		}
+		s := &h.plan.Values[f.Value].Source
+		if s.Kind != plan.SourceConst || len(s.Steps) > 0 {
+			continue
+		}
+		n := uint64(s.N)
+		if slices.ContainsFunc(f.Ranges, func(x plan.Range) bool { return x.Lo <= n && n <= x.Hi }) == f.Not {
+			return false
+		}
+	}
+	return true
+}
