@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -169,6 +171,22 @@ func changeCapabilities(args []string) error {
 		d[n/32].Effective &^= 1 << (n % 32)
 		return unix.Capset(&h, &d[0])
 	})
+}
+
+// seeks makes n calls that a script can look for, slowly enough that much can happen between them, and waits.
+func seeks(args []string) error {
+	n, err := number(args)
+	if err != nil {
+		return err
+	}
+	say("CALLS_PID", os.Getpid())
+	say("READY", 1)
+	for range n {
+		_, _, _ = syscall.Syscall(unix.SYS_LSEEK, ^uintptr(0), 1, 4711)
+		time.Sleep(5 * time.Millisecond)
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 // asUser runs a program as another user, without capabilities.

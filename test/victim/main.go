@@ -58,6 +58,7 @@ func table() map[string]subcommand {
 		"compat":      {"NR ARG...", "makes a 32-bit system call from a 64-bit program", compatCall},
 		"change-ns":   {"KIND", "enters a new namespace (uts, ipc, net, mnt, cgroup), then calls lseek(-1, 4711, 0)", changeNamespace},
 		"change-caps": {"NR", "drops a capability from its effective set, then calls lseek(-1, 4711, 0)", changeCapabilities},
+		"seeks":       {"N", "calls lseek(-1, 1, 4711) N times, 5 ms apart", seeks},
 		"as-user":     {"UID PROGRAM ARG...", "runs a program as a user, without capabilities", asUser},
 		"bpf-load":    {"", "loads a BPF program of two instructions named scenario_prog", bpfLoad},
 		"bpf-map":     {"", "makes a BPF map named scenario_map", bpfMap},
