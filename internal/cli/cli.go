@@ -89,9 +89,10 @@ type app struct {
 
 func (a *app) root() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:           "tetra",
-		Short:         "Talk to the Tetragon agent",
-		Long:          "Talks to a running Tetragon agent: shows its events, its health and its version.",
+		Use:   "tetra",
+		Short: "Talk to the Tetragon agent",
+		Long: "Talks to a running Tetragon agent: shows its events, its health and its version, and works on its policies. " +
+			"Checks and explains policies without one.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 
@@ -124,7 +125,7 @@ func (a *app) root() *cobra.Command {
 	f.IntVar(&a.retries, "retries", 1, "attempts after a failed connection, with growing pauses")
 	f.IntVar(&a.maxRecvSize, "max-recv-size", 10<<20, "largest message, and largest line from standard input, in bytes")
 	a.tls.register(f)
-	cmd.AddCommand(a.geteventsCommand(), a.statusCommand(), a.versionCommand())
+	cmd.AddCommand(a.geteventsCommand(), a.statusCommand(), a.versionCommand(), a.tracingPolicyCommand(), a.policyCommand())
 	return cmd
 }
 

@@ -8,14 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sort"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -222,16 +220,8 @@ func (a *app) stream(ctx context.Context, req *tetragon.GetEventsRequest, write 
 type eventWriter func(b []byte, ev *tetragon.GetEventsResponse) ([]byte, error)
 
 func (a *app) eventWriter(f *geteventsFlags) (eventWriter, error) {
-	var color bool
-	switch f.color {
-	case "auto":
-		file, ok := a.opts.Out.(*os.File)
-		color = ok && term.IsTerminal(int(file.Fd())) && a.opts.Getenv("NO_COLOR") == "" && a.opts.Getenv("TERM") != "dumb"
-	case "always":
-		color = true
-	case "never":
-	default:
-		return nil, fmt.Errorf("--color: %q is not auto, always or never", f.color)
+	if err := checkColor(f.color); err != nil {
+		return nil, err
 	}
 	switch {
 	case f.output != "json" && f.output != "compact":
@@ -242,7 +232,7 @@ func (a *app) eventWriter(f *geteventsFlags) (eventWriter, error) {
 		return jsonWriter, nil
 	}
 	return encode.NewCompact(encode.CompactOptions{
-		Color: color, Timestamps: f.timestamps, StackTraces: f.stackTraces, ImaHash: f.imaHash,
+		Color: a.coloured(a.opts.Out, f.color), Timestamps: f.timestamps, StackTraces: f.stackTraces, ImaHash: f.imaHash,
 	}).Append, nil
 }
 
