@@ -93,7 +93,7 @@ var passes = []struct {
 	{"lower selectors", (*compiler).lowerSelectors}, // needs types, macros
 	{"lower actions", (*compiler).lowerActions},     // needs rules
 	{"drop equivalents that never match", (*compiler).dropHopeless},
-	{"merge lists", (*compiler).mergeLists},         // needs complete hooks
+	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},
 }
 
@@ -107,10 +107,26 @@ func Compile(p *policy.Policy, f Facts, o Options) (*plan.Plan, *policy.Diagnost
 		pass.run(c)
 	}
 	c.d.Sort()
+	c.dropRepeated()
 	if c.d.Bad() {
 		return nil, c.d
 	}
 	return c.out, c.d
+}
+
+// dropRepeated keeps one of what was said twice: a hook on a list is looked at once for each function.
+func (c *compiler) dropRepeated() {
+	type key struct {
+		at         policy.Place
+		code, text string
+	}
+	seen := make(map[key]bool)
+	c.d.List = slices.DeleteFunc(c.d.List, func(x policy.Diagnostic) bool {
+		k := key{x.Place, x.Code, x.Text}
+		was := seen[k]
+		seen[k] = true
+		return was
+	})
 }
 
 // alive lists the hooks that are still to be compiled.

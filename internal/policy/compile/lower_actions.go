@@ -26,6 +26,9 @@ func (c *compiler) lowerActions() {
 					c.d.Error(s.ReturnActions[0].Place, "no-return", "matchReturnActions needs return: true and returnArg")
 				}
 				c.lowerList(h, s.ReturnActions, &r.Do, &r.Do.LastReturn, "matchReturnActions")
+				if !r.Do.Post && r.Do.RateLimit > 0 {
+					c.d.Warn(s.Place, "unused-rate-limit", "NoPost leaves nothing for rateLimit to limit")
+				}
 			}
 			c.returnArgAction(h, r)
 			tracks := [2]int{}
@@ -35,11 +38,19 @@ func (c *compiler) lowerActions() {
 					n = 1
 				}
 				if tracks[n]++; tracks[n] > 1 {
-					c.d.Error(h.at, "too-many-actions", "one selector can track one socket and forget one")
+					c.d.Error(where(h, i), "too-many-actions", "one selector can track one socket and forget one, with returnArgAction")
 				}
 			}
 		}
 	}
+}
+
+// where is the place of a rule: its selector, if the hook has any.
+func where(h *hook, rule int) policy.Place {
+	if rule < len(h.selectors) {
+		return h.selectors[rule].Place
+	}
+	return h.at
 }
 
 func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last *string, what string) {
@@ -66,9 +77,6 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 		default:
 			c.d.Error(a.Action.Place, "unknown-action", "there is no action %q", a.Action.Value)
 		}
-	}
-	if !do.Post && do.RateLimit > 0 {
-		c.d.Warn(h.at, "unused-rate-limit", "NoPost leaves nothing for rateLimit to limit")
 	}
 }
 

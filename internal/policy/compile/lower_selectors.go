@@ -484,7 +484,7 @@ func (c *compiler) intOp(m *policy.ArgMatch, v *plan.Value, typ string) (plan.Fi
 		f.Ranges = append(f.Ranges, listed...)
 		return f, ok
 	}
-	return plan.Filter{Kind: plan.FilterRanges, Not: negative(m.Operator), Ranges: listed}, strings.HasSuffix(m.Operator.Value, "InMap")
+	return plan.Filter{Kind: plan.FilterRanges, Not: negative(m.Operator), Ranges: listed}, true // with another operator it was told
 }
 
 // named are the names that a number of a type may be given by.

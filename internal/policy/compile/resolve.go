@@ -77,6 +77,11 @@ func (c *compiler) resolveFunction(h *hook) {
 			symbol, proto = p.Name, p
 		}
 	}
+	if proto == nil && abi == "x64" { // calls without arguments are other names of the functions behind them
+		if p := c.f.Func("__do_" + strings.TrimPrefix(symbol, prefixX64)); p != nil && len(p.Params) == 1 {
+			symbol, proto = p.Name, p
+		}
+	}
 	exit := h.needsReturn()
 	h.access = access{
 		count: -1, proto: proto, param: func(i int) reached { return reached{source: arg(int64(i))} },
@@ -98,6 +103,10 @@ func (c *compiler) resolveFunction(h *hook) {
 		h.access.param = func(i int) reached { return reached{source: reg(int64(i))} }
 		h.plan.Attach.Regs, h.plan.Attach.Compat = true, abi == "i386"
 	}
+	if regs && !strings.Contains(h.call, "sys_") { // that it is none was told
+		h.dead = true
+		return
+	}
 
 	ways := equivalents[h.call]
 	if why := c.f.Lacks(kernel.Modules); why != "" && len(ways) > 0 && ways[0][0].needs == kernel.Modules {
@@ -109,9 +118,13 @@ func (c *compiler) resolveFunction(h *hook) {
 	if c.byTrampoline(h, proto, exit) || h.dead || c.byKprobe(h, proto, exit) {
 		return
 	}
-	probes := c.f.Lacks(kernel.Fentry) == "" || c.f.Lacks(kernel.Kprobe) == ""
+	// System calls can be told apart by number even if nothing tells the names of their functions.
+	byNumber := regs && c.f.Lacks(kernel.Fentry) != "" && c.f.Lacks(kernel.Kprobe) != ""
+	if byNumber {
+		_, byNumber = c.f.Syscall(abi, callOf(h.call, abi))
+	}
 	switch {
-	case proto == nil && (probes || !regs) && !c.known(symbol):
+	case proto == nil && !byNumber && !c.known(symbol):
 		c.notFound(h, regs)
 		return
 	case regs && c.byNumber(h, abi, exit):
@@ -276,10 +289,15 @@ func (c *compiler) inactive(h *hook, why string) {
 	c.d.Warn(h.at, "inactive", "%s is not hooked: %s", h.what(), why)
 }
 
+// callOf is the name of the system call that a function serves.
+func callOf(function, abi string) string {
+	name := strings.TrimPrefix(strings.TrimPrefix(function, prefixX64), prefixI386)
+	return kernel.SyscallOf(abi, strings.TrimPrefix(strings.TrimPrefix(name, "compat_"), "sys_"))
+}
+
 // byNumber hooks a system call at the tracepoints that all of them pass.
 func (c *compiler) byNumber(h *hook, abi string, exit bool) bool {
-	name := strings.TrimPrefix(strings.TrimPrefix(h.call, prefixX64), prefixI386)
-	name = kernel.SyscallOf(abi, strings.TrimPrefix(strings.TrimPrefix(name, "compat_"), "sys_"))
+	name := callOf(h.call, abi)
 	b := plan.BackendSysEnter
 	if exit {
 		b = plan.BackendSysExit

@@ -169,7 +169,7 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 	if name == "nop" {
 		return t
 	}
-	if h.access.count >= 0 && i >= h.access.count {
+	if i < 0 || h.access.count >= 0 && i >= h.access.count {
 		d := c.d.Error(a.Index.Place, "arg-index", "%s has no parameter %d", h.what(), i)
 		if h.access.proto != nil {
 			d.WithNote("%s, from the kernel's types", h.access.proto)
@@ -396,7 +396,7 @@ var objects = map[string]string{
 // typeResolved follows a path of members from an argument.
 func (c *compiler) typeResolved(h *hook, a *policy.Arg, r reached, t typed) typed {
 	root := a.BTFType.Value
-	if root == "" && h.access.proto != nil && int(a.Index.Value) < len(h.access.proto.Params) {
+	if root == "" && h.access.proto != nil && a.Index.Value >= 0 && int(a.Index.Value) < len(h.access.proto.Params) {
 		p := h.access.proto.Params[a.Index.Value]
 		root = strings.TrimSpace(strings.TrimSuffix(strings.ReplaceAll(p.Type, "const ", ""), "*"))
 	}
