@@ -13,7 +13,7 @@ import "fmt"
 
 // Place is where something stands in the text of a policy.
 type Place struct {
-	Line, Column int    // from 1; 0 if it is not in the text (a default)
+	Line, Column int    // from 1; those of the object around it if it is not in the text (a default)
 	Path         string // "spec.kprobes[0].selectors[1].matchArgs[0].operator"
 }
 

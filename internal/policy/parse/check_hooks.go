@@ -158,6 +158,7 @@ func (p *parser) checkArgs(h *hook) {
 			p.error(a.Source.Place, "arg-source", "source is for entries of data; arguments come from the hook").WithHint("move the entry to data")
 		}
 		p.checkArgType(h, a)
+		p.checkLabel(h, a)
 		if (h.kind == uprobe || h.kind == lsm) && a.Index.Value >= maxUserArgs {
 			p.error(a.Index.Place, "arg-index", "%s has arguments 0 to %d", h.kind, maxUserArgs-1)
 		}
@@ -210,6 +211,21 @@ func (p *parser) checkArg(h *hook, a *policy.Arg) {
 	}
 }
 
+// checkLabel warns of labels that the events have no place for, which the wire contract says (4.5).
+func (p *parser) checkLabel(h *hook, a *policy.Arg) {
+	if a.Label.Value == "" {
+		return
+	}
+	switch {
+	case h.kind == tracepoint || h.kind == rawTracepoint || h.kind == uprobe:
+		p.warn(a.Label.Place, "unused-field", "events of %s do not show labels", h.kind)
+	case a == h.returnArg:
+		p.warn(a.Label.Place, "unused-field", "events do not show the label of a return value")
+	case a.Type.Value == "sockaddr" || a.Type.Value == "sockaddr_un":
+		p.warn(a.Label.Place, "unused-field", "events do not show the label of a %s", a.Type.Value)
+	}
+}
+
 // checkArgType checks which types go with which hooks.
 func (p *parser) checkArgType(h *hook, a *policy.Arg) {
 	t := a.Type
@@ -249,6 +265,7 @@ func (p *parser) checkReturn(h *hook) {
 		return
 	}
 	p.checkArg(h, a)
+	p.checkLabel(h, a)
 	if !h.ret.Value {
 		p.warn(a.Place, "unused-field", "returnArg has no effect without return: true")
 	}

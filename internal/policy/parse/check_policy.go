@@ -204,7 +204,26 @@ func (p *parser) checkOptions(pol *policy.Policy) {
 		if !k.is(o.Value.Value) && !p.failed(o.Value.Place) {
 			p.error(o.Value.Place, "bad-option", "option %s is %s, not %q", o.Name.Value, k.a, clip(o.Value.Value))
 		}
+		if o.Name.Value == "policy-mode" && !enforces(pol) {
+			p.warn(o.Name.Place, "unused-option", "policy-mode has no effect: no action of this policy enforces anything")
+		}
 	}
+}
+
+// enforces says whether an action of a policy changes what happens.
+func enforces(pol *policy.Policy) bool {
+	found := false
+	eachSelector(pol, func(s *policy.Selector) {
+		for _, as := range [][]policy.Action{s.Actions, s.ReturnActions} {
+			for i := range as {
+				switch as[i].Action.Value {
+				case "Sigkill", "Signal", "Override", "NotifyEnforcer", "Set":
+					found = true
+				}
+			}
+		}
+	})
+	return found
 }
 
 // checkWorkloads checks the selectors of workloads, those of the policy.

@@ -105,6 +105,18 @@ func (p *parser) checkHookSelector(pol *policy.Policy, h *hook, s *policy.Select
 		needsReturn("matchReturnActions", len(x.ReturnActions), func() policy.Place { return x.ReturnActions[0].Place })
 		for i := range x.Args {
 			p.checkMatchIndex(&x.Args[i], h.common.Args, "args")
+			if m := &x.Args[i]; m.Operator.Value == "CelExpr" {
+				for _, v := range m.Values {
+					p.checkExpression(v.Place, v.Value, h.common.Args)
+				}
+			}
+		}
+		for _, ms := range [][]policy.ArgMatch{x.Data, x.ReturnArgs} {
+			for i := range ms {
+				if o := ms[i].Operator; o.Value == "CelExpr" {
+					p.error(o.Place, "filter-hook", "expressions are over arguments: CelExpr goes into matchArgs")
+				}
+			}
 		}
 		for i := range x.Data {
 			p.checkMatchIndex(&x.Data[i], h.data, "data")

@@ -157,14 +157,16 @@ func object[T any](p *parser, n node, t *T, fs []field[T]) {
 }
 
 func fill[T any](p *parser, n node, t *T, fs []field[T]) {
-	there := make(map[string]bool)
+	there, read := make(map[string]bool), make(map[string]bool)
 	ok := p.mapping(n, func(key *yaml.Node, v node) {
 		f := find(fs, key.Value)
 		if f == nil {
-			unknownField(p, under(n.at, key, v.at.Path), key.Value, fs)
+			if meant := unknownField(p, under(n.at, key, v.at.Path), key.Value, fs); meant != "" {
+				there[meant] = true // it is not missing, but misspelt
+			}
 			return
 		}
-		there[f.name] = true
+		there[f.name], read[f.name] = true, true
 		switch {
 		case f.rule.internal:
 			p.warn(v.at, "unused-field", "%s has no effect", f.name).WithHint("take it out")
@@ -173,7 +175,7 @@ func fill[T any](p *parser, n node, t *T, fs []field[T]) {
 			p.error(v.at, "missing-field", "%s has no value", f.name)
 		case isNull(v.Node):
 			p.warn(v.at, "empty-field", "%s has no value; it is as if it were not there", f.name).WithHint("take it out")
-			there[f.name] = false
+			there[f.name], read[f.name] = false, false
 		case f.to == nil:
 			fill(p, v, t, f.sub)
 		default:
@@ -182,12 +184,12 @@ func fill[T any](p *parser, n node, t *T, fs []field[T]) {
 	})
 	for i := range fs {
 		f := &fs[i]
-		if there[f.name] || f.rule.ignored || f.rule.internal {
+		if read[f.name] || f.rule.ignored || f.rule.internal {
 			continue
 		}
 		at := n.at
 		at.Path = member(n.at.Path, f.name)
-		if f.rule.need && ok {
+		if f.rule.need && ok && !there[f.name] {
 			p.error(at, "missing-field", "%s is missing", f.name)
 		}
 		if f.to == nil {
@@ -230,23 +232,27 @@ func find[T any](fs []field[T], name string) *field[T] {
 	return nil
 }
 
-func unknownField[T any](p *parser, at policy.Place, name string, fs []field[T]) {
+// unknownField tells of a field that there is not, and returns the one that was probably meant.
+func unknownField[T any](p *parser, at policy.Place, name string, fs []field[T]) string {
 	x := p.error(at, "unknown-field", "there is no field %q here", name)
 	if h := oldFields[name]; h != "" {
 		x.WithHint("%s", h)
-		return
+		return ""
 	}
 	var names []string
 	for i := range fs {
 		names = append(names, fs[i].name)
 	}
-	if s := nearest(name, names); s != "" {
-		x.WithHint("did you mean %q?", s)
-	} else if w := homes[name]; w != "" {
-		x.WithHint("%s belongs into %s", name, w)
-	} else if len(names) <= 12 {
+	meant := nearest(name, names)
+	switch {
+	case meant != "":
+		x.WithHint("did you mean %q?", meant)
+	case homes[name] != "":
+		x.WithHint("%s belongs into %s", name, homes[name])
+	case len(names) <= 12:
 		x.WithHint("there are: %s", strings.Join(names, ", "))
 	}
+	return meant
 }
 
 // setPlace says where an object of the model stands; each has a Place, most by embedding.
