@@ -4,8 +4,11 @@ package sensor
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tetragon/internal/policy/plan"
 )
@@ -38,6 +41,16 @@ func manyPlan(n int) *plan.Plan {
 	return p
 }
 
+// cpuTime is what this process has used.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 // The price of a policy: at most 30 ms for each hook of a small one, at most 5 s for 500 hooks, at most 64 KiB for a hook.
 func TestManager_price(t *testing.T) {
 	for _, c := range []struct {
@@ -49,16 +62,17 @@ func TestManager_price(t *testing.T) {
 			if _, err := g.m.Add(sysPlan("first", plan.BackendSysEnter, odd, odd)); err != nil { // makes the tables
 				t.Fatal(err)
 			}
-			begin := time.Now()
+			begin, used := time.Now(), cpuTime(t)
 			id, err := g.m.Add(manyPlan(c.hooks))
 			if err != nil {
 				t.Fatal(err)
 			}
-			took := time.Since(begin)
+			took, used := time.Since(begin), cpuTime(t)-used
 			n := g.m.KernelBytes(id)
-			t.Logf("%d hooks: %v, %d bytes for each; tables %d bytes", c.hooks, took, int(n)/c.hooks, g.m.TableBytes())
-			if took > c.limit && !testing.Short() {
-				t.Errorf("took %v, want at most %v", took, c.limit)
+			t.Logf("%d hooks: %v, %v of CPU time, %d bytes for each; tables %d bytes", c.hooks, took, used, int(n)/c.hooks, g.m.TableBytes())
+			// Two programs are loaded at a time, where there are two CPUs and nobody else wants them.
+			if used > 2*c.limit && os.Getenv("SENSOR_FEATURES") == "" { // under emulation it takes what it takes
+				t.Errorf("took %v of CPU time, want at most %v", used, 2*c.limit)
 			}
 			if int(n)/c.hooks > 64<<10 {
 				t.Errorf("%d bytes for each hook, want at most 64 KiB", int(n)/c.hooks)

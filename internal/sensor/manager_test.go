@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"tetragon/internal/abi"
@@ -159,6 +163,12 @@ func sysPlan(name string, b plan.Backend, lo, hi uint64) *plan.Plan {
 		h.Attach = plan.Attach{Backend: b, Symbol: "syscalls/sys_enter_getpgid"}
 		arg.Source = plan.Source{Kind: plan.SourceField, Off: 16, Size: 8}
 		h.Values = []plan.Value{arg}
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe:
+		h.Attach = plan.Attach{Backend: b, Symbol: getpgid, Params: 1, Regs: true}
+		h.Values = []plan.Value{arg}
+	case plan.BackendKprobeMulti:
+		h.Attach = plan.Attach{Backend: b, Symbols: []string{"__x64_sys_getsid", getpgid}, Params: 1, Regs: true}
+		h.Values = []plan.Value{arg}
 	case plan.BackendSysEnter, plan.BackendSysExit:
 		h.Attach = plan.Attach{Backend: b, Calls: []plan.Call{{ABI: "x64", Nr: unix.SYS_GETPGID}}}
 		h.Values = []plan.Value{arg}
@@ -167,19 +177,59 @@ func sysPlan(name string, b plan.Backend, lo, hi uint64) *plan.Plan {
 	return &plan.Plan{Policy: name, Hooks: []plan.Hook{h}}
 }
 
-// needBackend skips a test where the kernel lacks what a back-end needs.
+// features are those that must be found, or the test fails where it would be skipped: SENSOR_FEATURES="fentry kprobe".
+func features() []string { return strings.Fields(os.Getenv("SENSOR_FEATURES")) }
+
+// needBackend skips a test where the kernel lacks what a back-end needs, which is found out with a program that does nothing.
 func needBackend(t *testing.T, b plan.Backend) {
 	t.Helper()
-	if b == plan.BackendTracepoint {
-		if _, err := os.Stat("/sys/kernel/tracing/events"); err != nil {
-			t.Skip("feature tracefs: ", err)
+	if os.Geteuid() != 0 {
+		t.Skip("feature bpf: not root")
+	}
+	spec := &ebpf.ProgramSpec{
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, License: "Dual BSD/GPL", Type: ebpf.RawTracepoint,
+	}
+	a := plan.Attach{Backend: b, Symbol: getpgid, Symbols: []string{getpgid}}
+	feature := strings.ReplaceAll(b.String(), ".", "_")
+	switch b {
+	case plan.BackendFentry:
+		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachTraceFEntry, getpgid
+	case plan.BackendFexit:
+		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachTraceFExit, getpgid
+	case plan.BackendKprobe, plan.BackendKretprobe:
+		spec.Type = ebpf.Kprobe
+	case plan.BackendKprobeMulti:
+		spec.Type, spec.AttachType = ebpf.Kprobe, ebpf.AttachTraceKprobeMulti
+	case plan.BackendTracepoint:
+		spec.Type, a.Symbol = ebpf.TracePoint, "syscalls/sys_enter_getpgid"
+	default:
+		return
+	}
+	p, err := ebpf.NewProgram(spec)
+	if err == nil {
+		defer p.Close()
+		var l link.Link
+		if l, err = attach(&a, p); err == nil {
+			_ = l.Close()
 		}
+	}
+	switch {
+	case err == nil:
+	case slices.Contains(features(), feature):
+		t.Fatalf("feature %s must be here: %v", feature, err)
+	default:
+		t.Skipf("feature %s: %v", feature, err)
 	}
 }
 
-var everywhere = []plan.Backend{plan.BackendRawTp, plan.BackendTp, plan.BackendTracepoint, plan.BackendSysEnter, plan.BackendSysExit}
+// getpgid is the function of the system call that these tests make.
+const getpgid = "__x64_sys_getpgid"
 
-// A policy's life, on each back-end that this kernel has for certain.
+var everywhere = []plan.Backend{
+	plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKprobeMulti, plan.BackendRawTp, plan.BackendTp, plan.BackendTracepoint, plan.BackendSysEnter, plan.BackendSysExit,
+}
+
+// A policy's life, on each back-end that this kernel has.
 func TestManager_life(t *testing.T) {
 	for _, b := range everywhere {
 		t.Run(b.String(), func(t *testing.T) {
