@@ -15,6 +15,7 @@ func FuzzYAML(f *testing.F) {
 	f.Add("a: &a [*a]\n")
 	f.Add("a: &a {<<: *a}\nspec: *a\n")
 	f.Add("kind: TracingPolicy\nspec: &a {kprobes: [*a]}\n")
+	f.Add("kind: TracingPolicyNamespaced\nmetadata:\n") // what is not there still has a place
 	env := func(n string) (string, bool) { return "1,2 3", n != "NO" }
 	f.Fuzz(func(t *testing.T, text string) {
 		pol, diags := YAML("", []byte(text), Options{Getenv: env})

@@ -173,6 +173,7 @@ func fill[T any](p *parser, n node, t *T, fs []field[T]) {
 		case f.rule.ignored:
 		case isNull(v.Node) && f.rule.need:
 			p.error(v.at, "missing-field", "%s has no value", f.name)
+			read[f.name] = false
 		case isNull(v.Node):
 			p.warn(v.at, "empty-field", "%s has no value; it is as if it were not there", f.name).WithHint("take it out")
 			there[f.name], read[f.name] = false, false
