@@ -107,7 +107,7 @@ func testSubset() *Subset {
 		`),
 	}
 	for n := range syscallsX64 {
-		s.Functions = append(s.Functions, "__x64_sys_"+n)
+		s.Functions = append(s.Functions, "__x64_sys_"+n, "__do_sys_"+n)
 	}
 	for n := range syscallsI386 {
 		s.Functions = append(s.Functions, "__ia32_sys_"+n, "__ia32_compat_sys_"+n)

@@ -149,9 +149,9 @@ func lineDiff(want, got string) string {
 	return b.String()
 }
 
-// TestPolicies compiles the policies that are delivered, and those of upstream's library, which lie beside the repository
-// where this is developed, on all kernels.
-func TestPolicies(t *testing.T) {
+// policyFiles lists the policies that are delivered, and those of upstream's library if they are at hand.
+func policyFiles(t *testing.T) []string {
+	t.Helper()
 	var files []string
 	for _, pattern := range []string{
 		"../../../policies/*.yaml", "../../../../shared/corpus/policylibrary/*.yaml", "../../../../shared/corpus/policylibrary/*/*.yaml",
@@ -165,6 +165,13 @@ func TestPolicies(t *testing.T) {
 	if len(files) == 0 {
 		t.Fatal("there are no policies")
 	}
+	return files
+}
+
+// TestPolicies compiles the policies that are delivered, and those of upstream's library, which lie beside the repository
+// where this is developed, on all kernels.
+func TestPolicies(t *testing.T) {
+	files := policyFiles(t)
 	for _, k := range kernels {
 		f := recorded(t, k)
 		for _, file := range files {

@@ -72,23 +72,27 @@ var backendCost = [BackendCount]int{
 }
 
 const (
-	costStart     = 25   // which rules are on
-	costTest      = 15   // an integer in a register against all values of all selectors
-	costLoad      = 40   // a load through memory
-	costBits      = 120  // the sets of a process
-	costProperty  = 40   // capabilities, namespaces
-	costObject    = 300  // sockets, credentials and the like
-	costText      = 250  // a string of usual length
-	costComponent = 450  // a component of a path
-	components    = 4    // of a usual path
-	costSearch    = 1500 // looking for a string anywhere in another
-	costPost      = 1000 // record, statistics, rate limit, ring
-	costStack     = 2500 // a stack
+	costStart      = 25   // which rules are on
+	costTest       = 15   // an integer in a register against all values of all selectors
+	costLoad       = 40   // a load through memory
+	costDescriptor = 120  // a descriptor in the table of the task
+	costBits       = 120  // the sets of a process
+	costProperty   = 40   // capabilities, namespaces
+	costObject     = 300  // sockets, credentials and the like
+	costText       = 250  // a string of usual length
+	costComponent  = 450  // a component of a path
+	components     = 4    // of a usual path
+	costSearch     = 1500 // looking for a string anywhere in another
+	costPost       = 1000 // record, statistics, rate limit, ring
+	costStack      = 2500 // a stack
 )
 
 // readCost is what it costs to have a value at hand.
 func (v *Value) readCost() int {
 	c := costLoad * len(v.Source.Steps)
+	if v.Source.Kind == SourceFdFile {
+		c += costDescriptor
+	}
 	switch v.Type {
 	case TypeInt:
 		return c
@@ -214,6 +218,8 @@ func (h *Hook) explain(b *strings.Builder) {
 	h.explainRules(line, looks)
 	first, last, post := h.estimate(looks)
 	switch {
+	case !h.tells():
+		line("costs", "about %d to %d instructions a call; no event is made", first, last)
 	case len(looks) == 0:
 		line("costs", "about %d instructions a call: every call is told", post)
 	case first == last:
@@ -231,9 +237,9 @@ func (h *Hook) explainReads(line func(word, format string, args ...any)) {
 		}
 		from := "unknown"
 		if v < len(h.Values) {
-			from = h.Values[v].Source.String()
+			from = h.Values[v].Source.words()
 		}
-		line(word, "%s from %s", name, from)
+		line(word, "%s: %s", name, from)
 		word = ""
 	}
 	for i := range h.Args {
@@ -275,11 +281,93 @@ func (h *Hook) explainRules(line func(word, format string, args ...any), looks [
 			word = "else"
 		}
 		if len(conds) == 0 {
-			line(word, "%s, always: %s", name, r.Do.String())
+			line(word, "%s, always: %s", name, h.does(&r.Do))
 			continue
 		}
-		line(word, "%s, if %s: %s", name, strings.Join(conds, " and "), r.Do.String())
+		line(word, "%s, if %s: %s", name, strings.Join(conds, " and "), h.does(&r.Do))
 	}
+}
+
+// words says where a value comes from.
+func (s *Source) words() string {
+	var from string
+	switch s.Kind {
+	case SourceArg:
+		from = fmt.Sprintf("parameter %d", s.N)
+	case SourceReg:
+		from = fmt.Sprintf("argument %d of the system call", s.N)
+	case SourceReturn:
+		from = "what is returned"
+	case SourceErr:
+		from = fmt.Sprintf("what is returned if it is an error, else %d", s.N)
+	case SourceField, SourceFieldAddr:
+		from = fmt.Sprintf("the record at byte %d", s.Off)
+	case SourceConst:
+		return fmt.Sprintf("always %d", s.N)
+	case SourceTask:
+		from = "the current task"
+	case SourceCred:
+		from = "the credentials of the current task"
+	case SourceSyscall:
+		from = "the number of the system call"
+	case SourceFdFile:
+		from = fmt.Sprintf("the file behind the descriptor in argument %d", s.N)
+		if s.N < 0 {
+			from = "the file behind the descriptor that is returned"
+		}
+	case SourceRegister:
+		from = "a register"
+	default:
+		return "unknown"
+	}
+	user := false
+	for i := range s.Steps {
+		user = user || s.Steps[i].User
+	}
+	switch n := len(s.Steps); {
+	case n > 0 && user:
+		from += fmt.Sprintf(", through %s of the process's memory", count(n, "load"))
+	case n > 0:
+		from += fmt.Sprintf(", through %s", count(n, "load"))
+	}
+	return from
+}
+
+// does says what a rule orders.
+func (h *Hook) does(a *Actions) string {
+	words := []string{"an event"}
+	if !a.Post {
+		words[0] = "no event"
+	}
+	if a.RateLimit > 0 {
+		by := "?"
+		if int(a.Scope) < len(scopeNames) {
+			by = []string{"thread", "process", "machine"}[a.Scope]
+		}
+		words = append(words, fmt.Sprintf("the same one at most once in %s by %s", a.RateLimit, by))
+	}
+	if a.KernelStack {
+		words = append(words, "with the stack in the kernel")
+	}
+	if a.UserStack {
+		words = append(words, "with the stack of the process")
+	}
+	for _, t := range a.Track {
+		if t.Forget {
+			words = append(words, "whose socket it is is forgotten")
+		} else {
+			words = append(words, "the process is remembered as the owner of "+h.nameOf(t.Value))
+		}
+	}
+	if a.Baseline {
+		words = append(words, "and from now on what is found is what later changes are compared with")
+	}
+	return strings.Join(words, ", ")
+}
+
+// tells says whether any rule makes an event.
+func (h *Hook) tells() bool {
+	return slices.ContainsFunc(h.Rules, func(r Rule) bool { return r.Do.Post })
 }
 
 // Estimate says what a call costs in instructions: if it is rejected by the first test, by the last one, or told.
@@ -289,7 +377,14 @@ func (h *Hook) estimate(looks []look) (first, last, post int) {
 	if h.Attach.Backend >= BackendCount {
 		return 0, 0, 0
 	}
-	attach := backendCost[h.Attach.Backend] + costStart + costLoad/2*len(h.Attach.When)
+	attach := backendCost[h.Attach.Backend] + costStart
+	for i := range h.Attach.When {
+		w := &h.Attach.When[i].Source
+		attach += costTest + costLoad*len(w.Steps)
+		if w.Kind == SourceFdFile {
+			attach += costDescriptor
+		}
+	}
 	first, last = attach, attach
 	// A test rejects the call if every rule looks at it; until then rules of other kinds stay alive.
 	alive := make(map[int]bool)
