@@ -349,7 +349,7 @@ func TestHook_mapping(t *testing.T) {
 	l := newHookLane(t, program(), enrich.Options{})
 	l.e.Mapping(&enrich.Mapping{Pid: 50, Time: 1000, Path: []byte("/usr/lib/libc.so.6"), BuildID: []byte{0xde, 0xad}})
 	got := strings.Join(l.lines(), "\n")
-	want := `"refcnt":1,"tid":50,"in_init_tree":false},"path":"/usr/lib/libc.so.6","buildid":"3q0=","parent":{"exec_id":"dm06MTow"`
+	want := `"tid":50,"in_init_tree":false},"path":"/usr/lib/libc.so.6","buildid":"3q0=","parent":{"exec_id":"dm06MTow"`
 	if !strings.Contains(got, want) || !json.Valid([]byte(got)) {
 		t.Errorf("got %s\nwant %s", got, want)
 	}

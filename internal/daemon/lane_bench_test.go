@@ -16,17 +16,25 @@ import (
 	"tetragon/internal/event/enrich"
 	"tetragon/internal/event/export"
 	"tetragon/internal/metrics"
+	"tetragon/internal/policy/plan"
 	"tetragon/internal/process"
 )
 
 // benchLane is a lane with a file as its only sink, and no kernel below it.
-func benchLane(b *testing.B, file string) *lane {
+func benchLane(b *testing.B, file string, programs ...*plan.Program) *lane {
 	b.Helper()
 	l := newLane(laneOptions{
 		table: process.New(process.Options{}), ledger: metrics.NewLedger(), counters: &metrics.Lane{}, log: slog.New(slog.DiscardHandler),
 	})
 	encoder := encode.New(encode.Options{NodeName: "node-a", KeepFragments: true})
-	l.enricher = enrich.New(enrich.Options{Table: l.table, Ledger: l.ledger, HostNs: encoder.SetHostNs})
+	l.enricher = enrich.New(enrich.Options{Table: l.table, Ledger: l.ledger, HostNs: encoder.SetHostNs, Programs: func(id uint32) *plan.Program {
+		for _, p := range programs {
+			if p.ID == id {
+				return p
+			}
+		}
+		return nil
+	}})
 	l.mappings = newMappings(l.ledger, l.log, "/proc")
 	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: l.ledger, Lane: l.counters})
 	if _, err := l.sinks.AddFile(export.FileOptions{Path: file, RateLimit: -1}); err != nil {
@@ -114,22 +122,54 @@ func BenchmarkLane(b *testing.B) {
 					l.feed(b, v.recs)
 				}
 			}
-			if err := l.sinks.Close(context.Background()); err != nil {
-				b.Fatal(err)
-			}
-			lost := uint64(0)
-			for _, s := range l.ledger.Read() {
-				if s.Pending != 0 {
-					b.Errorf("the account does not balance: %s", s)
-				}
-				if s.Stage == "file" {
-					lost = s.Seen - s.Delivered
-				}
-			}
-			events := l.counters.Exported.Load()
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/event")
-			b.ReportMetric(float64(l.counters.ExportedBytes.Load())/float64(max(events-lost, 1)), "B/event")
-			b.ReportMetric(float64(lost)/float64(2*b.N), "lost/event")
+			l.report(b, 2)
 		})
 	}
+	// The event of a policy, of a process whose parent is known: so much goes with each call that a policy posts.
+	for _, c := range hookCases {
+		b.Run("hook_"+c.name, func(b *testing.B) {
+			l := benchLane(b, os.DevNull, program(c.typ))
+			l.countBinaries = true
+			at := func(pid uint32) abi.Exec {
+				return abi.Exec{H: abi.Head{Pid: pid, Ktime: 905_112_334_455_000 + uint64(pid), Time: 905_112_334_455_667}, ParentPid: 50, ParentKtime: 905_112_334_455_050, Auid: 1000, Nlink: 1}
+			}
+			x := at(31415)
+			x.H.Flags = abi.FlagClone
+			l.feed(b, [][]byte{
+				abitest.Exec(abi.KindSnapshot, at(50), abitest.Texts{Path: "/usr/bin/bash", Cwd: "/root"}), abitest.Record(abi.Head{Kind: abi.KindSnapEnd, Time: 700}),
+				abitest.Exec(abi.KindExec, x, abitest.Texts{Name: "/usr/bin/rsync", Cwd: "/srv/backup", Args: []string{"rsync", "-a", "--delete", "/srv/my files/", "backup:/srv/"}, Cgroup: "cron.service"}),
+			})
+			var recs [][]byte
+			for i := range uint64(n) {
+				recs = append(recs, abitest.Hook(abi.Hook{H: abi.Head{Pid: 31415, Ktime: x.H.Ktime, Time: x.H.Time + 1_234_567*i}, Tid: 31415, Program: 9}, []abitest.Value{c.v}, 1))
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ { // one iteration is one call
+				if i%n == 0 {
+					l.feed(b, recs)
+				}
+			}
+			l.report(b, 1)
+		})
+	}
+}
+
+// report closes the lane and tells what went through it; perOp is how many events one iteration makes.
+func (l *lane) report(b *testing.B, perOp int) {
+	if err := l.sinks.Close(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	lost := uint64(0)
+	for _, s := range l.ledger.Read() {
+		if s.Pending != 0 {
+			b.Errorf("the account does not balance: %s", s)
+		}
+		if s.Stage == "file" {
+			lost = s.Seen - s.Delivered
+		}
+	}
+	events := l.counters.Exported.Load()
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(perOp*b.N), "ns/event")
+	b.ReportMetric(float64(l.counters.ExportedBytes.Load())/float64(max(events-lost, 1)), "B/event")
+	b.ReportMetric(float64(lost)/float64(perOp*b.N), "lost/event")
 }
