@@ -8,9 +8,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,9 +23,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"tetragon/api/v1/tetragon"
 )
+
+var update = flag.Bool("update", false, "rewrite what scripts compare with; read the difference")
 
 // TestMain lets scripts run tetra as a program of its own.
 func TestMain(m *testing.M) {
@@ -35,12 +42,14 @@ func TestMain(m *testing.M) {
 }
 
 // Each script has an agent of its own on $SOCK, which sends what is in $WORK/events.jsonl and writes what it was asked
-// to $WORK/request.json. A file "endless" keeps the stream open after that, "flood" goes on sending, "break" ends it with
+// to $WORK/request.json. Calls about policies it notes in $WORK/calls.txt; it answers from $WORK/policies.json, and refuses
+// with the code and text in $WORK/refusal.txt. $KERNELS has recorded kernels. A file "endless" keeps the stream open after that, "flood" goes on sending, "break" ends it with
 // an error. Scripts run tetra by "sh -c 'tetra ... </dev/null'" where it shall not read standard input,
 // which is a pipe otherwise.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			run := filepath.Join(env.WorkDir, "run")
 			if err := os.Mkdir(run, 0o700); err != nil {
@@ -56,6 +65,11 @@ func TestScripts(t *testing.T) {
 			go func() { _ = srv.Serve(lis) }() // ends by Stop
 			env.Defer(srv.Stop)
 			env.Setenv("SOCK", sock)
+			kernels, err := filepath.Abs("../policy/compile/testdata/kernels")
+			if err != nil {
+				return err
+			}
+			env.Setenv("KERNELS", kernels)
 			env.Setenv("TETRA_TEST_RUN_DIR", run)
 			return nil
 		},
@@ -139,4 +153,64 @@ func (f *fakeAgent) GetEvents(req *tetragon.GetEventsRequest, s grpc.ServerStrea
 		return status.Error(codes.Unavailable, "gone\x1b")
 	}
 	return nil
+}
+
+// policyCall notes a call about policies and refuses it if the script says so.
+func (f *fakeAgent) policyCall(what string, req proto.Message) error {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(req)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, text); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(filepath.Join(f.dir, "calls.txt"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(out, "%s %s\n", what, b.Bytes()); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	refusal, err := os.ReadFile(filepath.Join(f.dir, "refusal.txt"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	code, message, _ := bytes.Cut(refusal, []byte("\n"))
+	var c codes.Code
+	if err := c.UnmarshalJSON([]byte(strconv.Quote(string(code)))); err != nil {
+		return err
+	}
+	return status.Error(c, strings.TrimSuffix(string(message), "\n"))
+}
+
+func (f *fakeAgent) AddTracingPolicy(_ context.Context, req *tetragon.AddTracingPolicyRequest) (*tetragon.AddTracingPolicyResponse, error) {
+	return &tetragon.AddTracingPolicyResponse{}, f.policyCall("add", req)
+}
+
+func (f *fakeAgent) DeleteTracingPolicy(_ context.Context, req *tetragon.DeleteTracingPolicyRequest) (*tetragon.DeleteTracingPolicyResponse, error) {
+	return &tetragon.DeleteTracingPolicyResponse{}, f.policyCall("delete", req)
+}
+
+func (f *fakeAgent) ConfigureTracingPolicy(_ context.Context, req *tetragon.ConfigureTracingPolicyRequest) (*tetragon.ConfigureTracingPolicyResponse, error) {
+	return &tetragon.ConfigureTracingPolicyResponse{}, f.policyCall("configure", req)
+}
+
+func (f *fakeAgent) ListDomains(_ context.Context, req *tetragon.ListDomainsRequest) (*tetragon.ListDomainsResponse, error) {
+	return &tetragon.ListDomainsResponse{Domains: []string{"grpc", "static"}}, f.policyCall("domains", req)
+}
+
+func (f *fakeAgent) ListTracingPolicies(_ context.Context, req *tetragon.ListTracingPoliciesRequest) (*tetragon.ListTracingPoliciesResponse, error) {
+	if err := f.policyCall("list", req); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(f.dir, "policies.json"))
+	if err != nil {
+		return nil, err
+	}
+	res := &tetragon.ListTracingPoliciesResponse{}
+	return res, protojson.Unmarshal(b, res)
 }

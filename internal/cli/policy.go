@@ -272,7 +272,7 @@ taken as unknown. Arguments are told apart by their place in the event.`,
 // simulate judges events line by line.
 func (a *app) simulate(out io.Writer, pl *plan.Plan, in io.Reader, all bool) error {
 	w := bufio.NewWriter(out)
-	s := &lineSource{app: a, in: bufio.NewReaderSize(in, 64<<10)}
+	s := &lineSource{app: a, command: "simulate", in: bufio.NewReaderSize(in, 64<<10)}
 	var posted, matched, unsure, judged, mappings int
 	for {
 		line, err := s.readLine()

@@ -33,6 +33,7 @@ func (a *app) eventsOnStdin() (io.Reader, bool) {
 // lineSource reads events as JSON lines and filters them as the agent would.
 type lineSource struct {
 	app     *app
+	command string
 	in      *bufio.Reader
 	filter  *filter.Filter
 	line    int
@@ -48,7 +49,7 @@ func (a *app) newLineSource(in io.Reader, req *tetragon.GetEventsRequest) (*line
 	if err != nil {
 		return nil, fmt.Errorf("read filters: %w", err)
 	}
-	return &lineSource{app: a, in: bufio.NewReaderSize(in, 64<<10), filter: f}, nil
+	return &lineSource{app: a, command: "getevents", in: bufio.NewReaderSize(in, 64<<10), filter: f}, nil
 }
 
 // next returns the next event that the filters let through, and io.EOF at the end. A line that is no event is skipped.
@@ -107,6 +108,6 @@ func (s *lineSource) skip(err error) {
 // close tells how much was skipped.
 func (s *lineSource) close() {
 	if s.skipped > 0 && !s.app.debug {
-		fmt.Fprintf(s.app.opts.Err, "getevents: %d of %d lines were no events; --debug shows why\n", s.skipped, s.line)
+		fmt.Fprintf(s.app.opts.Err, "%s: %d of %d lines were no events; --debug shows why\n", s.command, s.skipped, s.line)
 	}
 }
