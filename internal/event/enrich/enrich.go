@@ -89,9 +89,8 @@ type Enricher struct {
 	values  []decode.Value  // of the record at hand, by index; Kind 0: not there
 	stacks  [2]decode.Value // likewise, of the kernel and of the process
 	symbols symbols
-	mapsOf  uint32 // process whose maps file is in maps
-	maps    []byte
-	ended   [endedPids]event.Key // processes that ended last, by pid
+	mapsOf  uint32 // process that maps is of
+	maps    []region
 
 	// What the events of a batch point to.
 	hooks     batch[event.Hook]
@@ -617,7 +616,6 @@ func (e *Enricher) exit(r *decode.Record) {
 		ev.Parent = nil
 		return
 	}
-	e.ended[p.Key.Pid%endedPids] = p.Key
 	e.tab.Exit(p)
 }
 

@@ -6,11 +6,7 @@ import (
 	"bytes"
 
 	"tetragon/internal/event"
-	"tetragon/internal/process"
 )
-
-// endedPids is how many processes that ended last are found by their pid.
-const endedPids = 4096
 
 // Mapping is a file that became part of a process's code, as event/mmap tells of it. Times are boot clock.
 type Mapping struct {
@@ -36,31 +32,6 @@ func (e *Enricher) mapping(m *Mapping) {
 	l := &e.loaders.take(1)[0]
 	*l = event.Loader{Path: e.keep(m.Path), BuildID: e.keep(m.BuildID)}
 	ev := event.Event{Kind: event.KindLoader, Time: e.wall(m.Time), Tid: m.Pid, Loader: l}
-	e.join(&ev, e.imageAt(m.Pid, m.Time, m.Exec), m.Pid, 0, e.opts.LoaderAncestors)
+	e.join(&ev, e.tab.Image(m.Pid, m.Time, m.Exec), m.Pid, 0, e.opts.LoaderAncestors)
 	e.emit(ev)
-}
-
-// imageAt returns the image of pid that a mapping belongs to: the last one that began at or before the mapping, or the one
-// after it if an exec was under way, because programs are mapped before their exec is told.
-func (e *Enricher) imageAt(pid uint32, at, exec uint64) *process.Entry {
-	p := e.tab.Live(pid)
-	if p == nil || p.Start > at {
-		if k := e.ended[pid%endedPids]; k.Pid == pid {
-			if dead := e.tab.Get(k); dead != nil {
-				p = dead
-			}
-		}
-	}
-	var next *process.Entry
-	for p != nil && p.Key.Ktime > at && p.Parent.Pid == pid {
-		before := e.tab.Get(p.Parent)
-		if before == nil || before == p {
-			break
-		}
-		p, next = before, p
-	}
-	if next != nil && p.Key.Ktime < exec {
-		return next
-	}
-	return p
 }

@@ -110,9 +110,9 @@ func (e *Enricher) userStack(v *decode.Value, pid uint32) []event.Frame {
 	if v.Words() == 0 {
 		return nil
 	}
-	if e.mapsOf != pid || e.maps == nil {
-		e.mapsOf = pid
-		e.maps, _ = os.ReadFile(e.proc() + "/" + strconv.FormatUint(uint64(pid), 10) + "/maps")
+	if e.mapsOf != pid || e.maps == nil { // kept for the batch: a process that is watched hits its hook again
+		text, _ := os.ReadFile(e.proc() + "/" + strconv.FormatUint(uint64(pid), 10) + "/maps")
+		e.mapsOf, e.maps = pid, parseMaps(text)
 	}
 	var out []event.Frame
 	for i := range v.Words() {
@@ -120,16 +120,30 @@ func (e *Enricher) userStack(v *decode.Value, pid uint32) []event.Frame {
 		if addr == 0 {
 			break
 		}
-		module, offset := mapped(e.maps, addr)
-		out = append(out, event.Frame{Address: addr, Offset: offset, Module: module})
+		f := event.Frame{Address: addr}
+		at, found := slices.BinarySearchFunc(e.maps, addr, func(r region, a uint64) int { return cmp.Compare(r.start, a) })
+		if !found {
+			at--
+		}
+		if at >= 0 && addr < e.maps[at].end {
+			f.Module, f.Offset = e.maps[at].file, addr-e.maps[at].start+e.maps[at].offset
+		}
+		out = append(out, f)
 	}
 	return out
 }
 
-// mapped finds the file at addr, and the place in the file, in the text of a maps file:
-// "7f00a000-7f00b000 r-xp 00001000 fd:01 1234   /usr/lib/libc.so.6".
-func mapped(maps []byte, addr uint64) (file string, offset uint64) {
-	for line := range bytes.Lines(maps) {
+// region is where a part of a file is mapped.
+type region struct {
+	start, end, offset uint64
+	file               string
+}
+
+// parseMaps reads the text of a maps file, whose lines are in the order of addresses:
+// "7f00a000-7f00b000 r-xp 00001000 fd:01 1234   /usr/lib/libc.so.6". What has no file is left out.
+func parseMaps(text []byte) []region {
+	out := []region{}
+	for line := range bytes.Lines(text) {
 		line = bytes.TrimRight(line, "\n")
 		f := bytes.Fields(line)
 		if len(f) < 6 {
@@ -138,13 +152,12 @@ func mapped(maps []byte, addr uint64) (file string, offset uint64) {
 		lo, hi, ok := bytes.Cut(f[0], []byte("-"))
 		start, err1 := strconv.ParseUint(string(lo), 16, 64)
 		end, err2 := strconv.ParseUint(string(hi), 16, 64)
-		pgoff, err3 := strconv.ParseUint(string(f[2]), 16, 64)
-		if !ok || err1 != nil || err2 != nil || err3 != nil || addr < start || addr >= end {
-			continue
+		offset, err3 := strconv.ParseUint(string(f[2]), 16, 64)
+		if ok && err1 == nil && err2 == nil && err3 == nil {
+			out = append(out, region{start, end, offset, string(line[bytes.Index(line, f[5]):])})
 		}
-		return string(line[bytes.Index(line, f[5]):]), addr - start + pgoff
 	}
-	return "", 0
+	return out
 }
 
 func (e *Enricher) proc() string {

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enrich_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tetragon/internal/abi"
+	"tetragon/internal/abi/abitest"
+	"tetragon/internal/event"
+	"tetragon/internal/event/enrich"
+	"tetragon/internal/policy/plan"
+)
+
+// hooked is a program with one hook that has no values; do is what its only rule orders.
+func hooked(do plan.Actions) func(uint32) *plan.Program {
+	h := &plan.Hook{Event: plan.EventKprobe, Name: "f", Rules: []plan.Rule{{Do: do}}}
+	p := &plan.Program{ID: 1, Groups: []plan.Group{{Plan: &plan.Plan{Policy: "p"}, Hook: h}}, Rules: h.Rules}
+	return func(id uint32) *plan.Program {
+		if id != p.ID {
+			return nil
+		}
+		return p
+	}
+}
+
+func hookCall(at uint64, values ...abitest.Value) []byte {
+	return abitest.Hook(abi.Hook{H: abi.Head{Pid: 50, Ktime: 500, Time: at}, Tid: 51, Program: 1}, values, 1)
+}
+
+// TestHook_heldBack: what happens before the start-up snapshot is complete is told after it, and then in order.
+func TestHook_heldBack(t *testing.T) {
+	l := newLane(t, enrich.Options{Programs: hooked(plan.Actions{Post: true})})
+	l.e.Begin(offset)
+	l.e.Mapping(&enrich.Mapping{Pid: 50, Time: 700, Path: []byte("/lib/x")})
+	if evs := l.feed(hookCall(600)); len(evs) != 0 {
+		t.Fatalf("got %v before the snapshot", evs)
+	}
+	evs := l.feed(shellImage.snap(), snapEnd(900))
+	var got []event.Kind
+	for _, ev := range evs {
+		got = append(got, ev.Kind)
+		if ev.Kind == event.KindKprobe && (ev.Process.Binary != "/bin/sh" || ev.Time != offset+600 || ev.Hook.Policy != "p") {
+			t.Errorf("got %+v of %+v", ev, ev.Process)
+		}
+	}
+	if d := cmp.Diff([]event.Kind{event.KindExec, event.KindExec, event.KindKprobe, event.KindLoader}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	l.settled()
+}
+
+func TestHook_ancestors(t *testing.T) {
+	for _, want := range []bool{false, true} {
+		l := started(t, enrich.Options{Programs: hooked(plan.Actions{Post: true}), KprobeAncestors: want})
+		l.feed(fork(100, 1000, shell))
+		call := abitest.Hook(abi.Hook{H: abi.Head{Pid: 100, Ktime: 1000, Time: 1100}, Tid: 100, Program: 1}, nil, 1)
+		ev := l.feed(call)[0]
+		if (len(ev.Ancestors) > 0) != want || ev.Parent == nil || ev.Parent.Key != shell {
+			t.Errorf("ancestors %t: got %v, parent %v", want, ev.Ancestors, ev.Parent)
+		}
+	}
+}
+
+// TestMapping_image: which image of a pid a mapping belongs to.
+func TestMapping_image(t *testing.T) {
+	l := started(t, enrich.Options{})
+	x := image{pid: 100, start: 1000, ktime: 2000, parent: shell, flags: abi.FlagClone, texts: abitest.Texts{Name: "/bin/first"}}
+	y := image{pid: 100, start: 1000, ktime: 3000, parent: event.Key{Pid: 100, Ktime: 2000}, texts: abitest.Texts{Name: "/bin/second"}}
+	l.feed(fork(100, 1000, shell), x.exec(), y.exec())
+	look := func(when string) {
+		for _, c := range []struct {
+			name     string
+			at, exec uint64
+			want     string
+		}{
+			{"while the first exec maps its program", 1990, 1980, "/bin/first"},
+			{"in the life of the first", 2500, 1980, "/bin/first"},
+			{"while the second maps its program", 2990, 2980, "/bin/second"},
+			{"when the second is told", 3000, 2980, "/bin/second"},
+			{"in the life of the second", 4000, 2980, "/bin/second"},
+			{"no exec was seen", 2500, 0, "/bin/first"},
+		} {
+			l.e.Begin(offset)
+			l.e.Mapping(&enrich.Mapping{Pid: 100, Time: c.at, Exec: c.exec, Path: []byte("/lib/x"), BuildID: []byte{1}})
+			ev := l.e.Events()[0]
+			if ev.Kind != event.KindLoader || ev.Process.Binary != c.want || ev.Tid != 100 || ev.Time != int64(c.at)+offset {
+				t.Errorf("%s, %s: got %+v of %s, want %s", c.name, when, ev, ev.Process.Binary, c.want)
+			}
+			if string(ev.Loader.Path) != "/lib/x" || string(ev.Loader.BuildID) != "\x01" {
+				t.Errorf("%s: got %+v", c.name, ev.Loader)
+			}
+		}
+	}
+	look("alive")
+	l.feed(exit(100, 3000, 5000, 0))
+	look("dead")
+	l.e.Begin(offset)
+	l.e.Mapping(&enrich.Mapping{Pid: 101, Time: 1})
+	if ev := l.e.Events()[0]; !ev.Process.Placeholder || ev.Process.Key.Pid != 101 {
+		t.Errorf("unknown process: got %+v", ev.Process)
+	}
+	l.settled()
+}
+
+func TestHook_stacks(t *testing.T) {
+	proc := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(proc, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(proc, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("kallsyms", "ffffffff81002000 t second\nffffffff81001000 T first\nffffffff81001000 T alias\nffffffff81001800 D data\n"+
+		"ffffffffc0000000 t inmod\t[mod]\nbad line\n")
+	write("50/maps", "00400000-00500000 r-xp 00000000 fd:01 1 /bin/sh\n7f0000000000-7f0000010000 r-xp 00001000 fd:01 2                  /usr/lib/my libc.so\n7f1000000000-7f1000010000 rw-p 00000000 00:00 0 \n")
+	stacks := []abitest.Value{
+		{Kind: abi.ValueKernelStack, Fixed: [6]uint64{0xffffffff81002001, 0xffffffff81001900, 0xffffffffc0000010, 0x10, 0xfffffffff0000000, 0}},
+		{Kind: abi.ValueUserStack, Fixed: [4]uint64{0x7f0000000010, 0x400123, 0x7f1000000001, 0}},
+	}
+	kernel := []event.Frame{
+		{Address: 0xffffffff81002001, Offset: 1, Symbol: "second"}, {Address: 0xffffffff81001900, Offset: 0x900, Symbol: "first"},
+		{Address: 0xffffffffc0000010, Offset: 0x10, Symbol: "inmod"},
+	}
+	user := []event.Frame{
+		{Address: 0x7f0000000010, Offset: 0x1010, Module: "/usr/lib/my libc.so"}, {Address: 0x400123, Offset: 0x123, Module: "/bin/sh"},
+		{Address: 0x7f1000000001},
+	}
+	for _, c := range []struct {
+		do           plan.Actions
+		kernel, user []event.Frame
+	}{
+		{plan.Actions{Post: true}, nil, nil},
+		{plan.Actions{Post: true, KernelStack: true}, kernel, nil},
+		{plan.Actions{Post: true, KernelStack: true, UserStack: true}, kernel, user},
+	} {
+		l := started(t, enrich.Options{Programs: hooked(c.do), Proc: proc})
+		h := l.feed(hookCall(1000, stacks...))[0].Hook
+		if d := cmp.Diff([][]event.Frame{c.kernel, c.user}, [][]event.Frame{h.KernelStack, h.UserStack}); d != "" {
+			t.Errorf("%+v (-want +got):\n%s", c.do, d)
+		}
+	}
+}
