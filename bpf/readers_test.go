@@ -29,7 +29,7 @@ type lab struct {
 	t      testing.TB
 	kernel *btf.Spec
 	progs  map[string]*ebpf.Program
-	user   []byte // user memory that is there
+	user   []byte // user memory that is there, and behind it is none
 }
 
 func newLab(t testing.TB) *lab {
@@ -39,14 +39,20 @@ func newLab(t testing.TB) *lab {
 	if l.kernel, err = btf.LoadKernelSpec(); err != nil {
 		t.Fatal(err)
 	}
-	if l.user, err = unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
+	const size = 1 << 20
+	all, err := unix.Mmap(-1, 0, size+4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.Mprotect(all[size:], unix.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	l.user = all[:size]
 	t.Cleanup(func() {
 		for _, p := range l.progs {
 			p.Close()
 		}
-		_ = unix.Munmap(l.user)
+		_ = unix.Munmap(all)
 	})
 	return l
 }

@@ -43,8 +43,9 @@ struct {
 
 struct hashing {
 	__u64 values; /* bit n: value n counts */
-	__u64 hash;
-	__u64 at; /* offset in b->r of the value that is next */
+	__u64 at;     /* offset in b->r of the value that is next */
+	__u64 now, window;
+	struct limit_key key; /* its hash is under way */
 };
 
 static __always_inline __u64 mix(__u64 h, __u64 w)
@@ -67,7 +68,7 @@ static long hash_value(__u32 i, struct loop *l)
 	h->at = pos + 8 + ((len + 7) & ~7ull);
 	if ((head >> 16 & 0xff) >= VAL_KERNEL_STACK || ((__u16)head < 64 && !(h->values >> (head & 63) & 1)))
 		return 0;
-	h->hash = mix(h->hash, head);
+	h->key.values = mix(h->key.values, head);
 	for (int k = 0; k < LIMIT_WORDS; k++) {
 		left = len - k * 8;
 		if (len <= k * 8)
@@ -75,7 +76,7 @@ static long hash_value(__u32 i, struct loop *l)
 		w = v[k + 1];
 		if (left < 8)
 			w &= (1ull << left * 8) - 1;
-		h->hash = mix(h->hash, w);
+		h->key.values = mix(h->key.values, w);
 	}
 	return 0;
 }
@@ -85,31 +86,29 @@ __noinline __s64 limit_pass(__u32 buf, __u32 row)
 {
 	struct rule *r = bpf_map_lookup_elem(&rules, &row);
 	struct loop l = { buf_row(buf) };
-	struct limit_key k = {};
 	struct hashing *h;
-	__u64 now, *last;
+	__u64 *last;
 
 	if (!l.b || !r)
 		return 0;
 	h = buf_work(struct hashing, l.b);
 	h->values = r->values ? r->values : ~0ull;
-	h->hash = 0;
 	h->at = sizeof(struct rec_hook);
+	h->now = l.b->r.h.time;
+	h->window = r->limit_ms * 1000000ull;
+	h->key.values = 0;
+	h->key.stat = r->stat;
+	h->key.who = r->flags & RULE_SCOPE_GLOBAL ? 0 : r->flags & RULE_SCOPE_PROCESS ? l.b->r.h.pid : l.b->r.tid;
 	bpf_loop(HOOK_RULES, hash_value, &l, 0);
-	k.values = h->hash;
-	k.stat = r->stat;
-	if (!(r->flags & RULE_SCOPE_GLOBAL))
-		k.who = r->flags & RULE_SCOPE_PROCESS ? l.b->r.h.pid : l.b->r.tid;
-	now = l.b->r.h.time;
-	last = bpf_map_lookup_elem(&limits, &k);
+	last = bpf_map_lookup_elem(&limits, &h->key);
 	if (!last) {
-		bpf_map_update_elem(&limits, &k, &now, 0);
+		bpf_map_update_elem(&limits, &h->key, &h->now, 0);
 		return 1;
 	}
 	/* race: two threads may both find the window over, and post twice; with the scope of a thread there is only one */
-	if (now - *last < r->limit_ms * 1000000ull)
+	if (h->now - *last < h->window)
 		return 0;
-	*last = now;
+	*last = h->now;
 	return 1;
 }
 
