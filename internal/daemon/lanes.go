@@ -66,13 +66,13 @@ type lane struct {
 var what = [abi.KindKinds]string{
 	abi.KindFork: "fork", abi.KindExec: "exec", abi.KindExit: "exit", abi.KindCgroup: "cgroup", abi.KindData: "data",
 	abi.KindSnapshot: "snapshot", abi.KindSnapEnd: "snapshot_end",
-	abi.KindHook: "hook",
+	abi.KindHook: "hook", abi.KindHookData: "hook_data",
 }
 
 // ops are the numbers of the kinds in the metrics of the wire contract.
 var ops = [abi.KindKinds]metrics.Op{
 	abi.KindFork: metrics.OpClone, abi.KindExec: metrics.OpExec, abi.KindExit: metrics.OpExit, abi.KindCgroup: metrics.OpCgroup,
-	abi.KindData: metrics.OpData, abi.KindHook: metrics.OpHook,
+	abi.KindData: metrics.OpData, abi.KindHook: metrics.OpHook, abi.KindHookData: metrics.OpData,
 }
 
 func newLane(o laneOptions) *lane {
@@ -182,6 +182,7 @@ func (l *lane) record(raw []byte) {
 
 // mapping takes one executable mapping.
 func (l *lane) mapping(m mmap.Mapping) {
+	l.counters.MsgOps[metrics.OpLoader].Add(1)
 	l.enricher.Mapping(&enrich.Mapping{Pid: m.Pid, Time: m.Time, Exec: m.Exec, Path: m.Path, BuildID: m.BuildID})
 }
 
@@ -265,12 +266,21 @@ func (l *lane) settle(c *sensor.Counts) error {
 	var seen, sent uint64
 	dropped := make([]uint64, abi.KindKinds-1)
 	lost := false
+	var missed [len(l.counters.Missed)]uint64 // some kinds share a number
 	for k := 1; k < abi.KindKinds; k++ {
 		seen += c[k].Seen
 		sent += c[k].Seen - c[k].Lost
 		dropped[k-1] = c[k].Lost
-		lost = lost || c[k].Lost > l.last[k].Lost
-		l.counters.Missed[ops[k]][metrics.SendEAGAIN].Store(c[k].Lost)
+		missed[ops[k]] += c[k].Lost
+		if c[k].Lost > l.last[k].Lost {
+			lost = true
+			if k != abi.KindHook && k != abi.KindHookData { // those say nothing that the kernel half still knows
+				l.unfixed = true
+			}
+		}
+	}
+	for op, n := range missed {
+		l.counters.Missed[op][metrics.SendEAGAIN].Store(n)
 	}
 	l.kernel.Set(seen, sent, dropped)
 	before := l.lastBoot
@@ -280,7 +290,6 @@ func (l *lane) settle(c *sensor.Counts) error {
 	if !lost {
 		return nil
 	}
-	l.unfixed = true
 	first, err := l.base.TakeLossTimes()
 	if err != nil {
 		return err
