@@ -13,6 +13,7 @@ import (
 type equivalent struct {
 	backend  plan.Backend // BackendSysEnter becomes BackendSysExit if the return value is asked for
 	symbol   string       // tracepoint
+	tpParams int          // how many parameters it has at the least
 	calls    []string     // system calls of both ABIs, or of one: "x64/mmap"
 	when     []condition
 	whenExit []condition     // further ones, if it is BackendSysExit
@@ -342,10 +343,17 @@ var equivalents = map[string][]way{
 	"wake_up_new_task": {{{
 		backend: plan.BackendTp, symbol: "sched_process_fork", params: map[int]reached{0: {source: arg(1)}}, noReturn: "it returns nothing",
 	}}},
-	"acct_process": {{{
-		backend: plan.BackendTp, symbol: "sched_process_exit", params: map[int]reached{}, noReturn: "it returns nothing",
-		when: []condition{is(arg(0), 0).at("task_struct.signal.live.counter")},
-	}}},
+	"acct_process": {
+		{{
+			backend: plan.BackendTp, symbol: "sched_process_exit", tpParams: 2, params: map[int]reached{}, noReturn: "it returns nothing",
+			when: []condition{isNot(bits(arg(1), 8), 0)}, // kernel: bool group_dead, 6.16..
+		}},
+		{{
+			backend: plan.BackendTp, symbol: "sched_process_exit", params: map[int]reached{}, noReturn: "it returns nothing",
+			when:    []condition{is(arg(0), 0).at("task_struct.signal.live.counter")},
+			caveats: []string{"runs twice if the last two threads end at the same moment"},
+		}},
+	},
 
 	// Sockets
 	"sk_alloc": {{{

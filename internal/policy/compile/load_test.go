@@ -13,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"tetragon/internal/event/read"
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy/compile"
 	"tetragon/internal/policy/parse"
@@ -22,6 +23,13 @@ import (
 // live makes a manager of policies on the running kernel.
 func live(t *testing.T) (*sensor.Manager, *kernel.Facts) {
 	t.Helper()
+	m, facts, _ := liveRing(t)
+	return m, facts
+}
+
+// liveRing is live, with the ring that records come from.
+func liveRing(t *testing.T) (*sensor.Manager, *kernel.Facts, *read.Reader) {
+	t.Helper()
 	facts, err := kernel.Read(kernel.Options{})
 	if err != nil {
 		t.Skipf("needs feature bpf: %v", err)
@@ -30,6 +38,10 @@ func live(t *testing.T) (*sensor.Manager, *kernel.Facts) {
 	if err != nil {
 		t.Skipf("needs feature bpf: %v", err)
 	}
+	r, err := read.New(read.Options{Ring: base.Ring(), Sleep: base.Sleeps})
+	if err != nil {
+		t.Fatal(err)
+	}
 	m := sensor.NewManager(sensor.ManagerOptions{
 		Base: base, Facts: func() (*kernel.Facts, error) { return facts, nil }, Log: slog.New(slog.DiscardHandler), Verbose: true, Grace: -1,
 	})
@@ -37,9 +49,10 @@ func live(t *testing.T) (*sensor.Manager, *kernel.Facts) {
 		if err := m.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
-		base.Close()
+		_ = r.Close()
+		_ = base.Close()
 	})
-	return m, facts
+	return m, facts, r
 }
 
 // TestLoad_policies loads and attaches on the running kernel, whichever it is: the policies that are delivered, those of

@@ -353,6 +353,9 @@ func (c *compiler) onEquivalent(h *hook, e *equivalent, exit bool) (*hook, strin
 		if tp == nil {
 			return nil, "the kernel has no tracepoint " + e.symbol
 		}
+		if len(tp.Params) < e.tpParams {
+			return nil, fmt.Sprintf("tracepoint %s of this kernel has no parameter %d", e.symbol, e.tpParams-1)
+		}
 		a.Params = len(tp.Params)
 	case plan.BackendSysEnter, plan.BackendSysExit:
 		if exit {
