@@ -134,6 +134,50 @@ func (t *Table) find(k event.Key) *Entry {
 // Live returns the present image of pid, or nil.
 func (t *Table) Live(pid uint32) *Entry { return t.live[pid] }
 
+// execTakes is how long it may take at most from an exec's point of no return until it is told, ns: it reads the program
+// from disk meanwhile. Another user of the pid begins later.
+const execTakes = 5e9
+
+// elderReach is how many of the youngest elders are looked at by Image.
+const elderReach = 256
+
+// Image returns the image of pid that something belongs to which happened at a time, by the boot clock, or nil: the last
+// one that began by then. exec is when the last exec of pid before that time got past the point of no return, 0 if it
+// did none: an image that began before it is not meant, but the one after it. Processes that ended are found among those
+// that did last.
+func (t *Table) Image(pid uint32, at, exec uint64) *Entry {
+	last := t.live[pid]
+	if last != nil && last.Key.Ktime <= at && last.Key.Ktime >= exec {
+		return last // the living one is the youngest
+	}
+	var next *Entry
+	look := func(e *Entry) {
+		switch {
+		case e == nil || e.removed || e.Key.Pid != pid:
+		case e.Key.Ktime > at:
+			if next == nil || e.Key.Ktime < next.Key.Ktime {
+				next = e
+			}
+		case last == nil || last.Key.Ktime > at || e.Key.Ktime > last.Key.Ktime:
+			last = e
+		}
+	}
+	look(last)
+	for _, e := range t.tail {
+		look(e)
+	}
+	for _, e := range t.elders[max(0, len(t.elders)-elderReach):] {
+		look(e)
+	}
+	if last != nil && last.Key.Ktime <= at && last.Key.Ktime >= exec {
+		return last
+	}
+	if next != nil && exec != 0 && next.Key.Ktime >= exec && next.Key.Ktime-exec < execTakes {
+		return next
+	}
+	return nil
+}
+
 // Parent returns the parent of an entry that is or was in the table, dead or alive, or nil.
 func (t *Table) Parent(e *Entry) *Entry {
 	if p := e.parent; p != nil && !p.removed {

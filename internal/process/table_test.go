@@ -135,3 +135,44 @@ func BenchmarkTable(b *testing.B) {
 		}
 	})
 }
+
+// TestTable_image: what happened belongs to the image of then, also after a later exec, and after the end.
+func TestTable_image(t *testing.T) {
+	tab := New(Options{Dead: 100, Tail: 4})
+	add := func(tab *Table, pid uint32, ktime uint64, parent event.Key) *Entry {
+		e := entry(pid, ktime, parent)
+		tab.Add(e)
+		return e
+	}
+	parent := add(tab, 1, 1, event.Key{})
+	forked := add(tab, 50, 100, parent.Key)
+	first := add(tab, 50, 200, parent.Key) // exec after the fork
+	second := add(tab, 50, 300, first.Key) // exec without one
+	check := func(when string, at, exec uint64, want *Entry) {
+		t.Helper()
+		if got := tab.Image(50, at, exec); got != want {
+			t.Errorf("%s: at %d, exec %d: got %+v, want %+v", when, at, exec, got, want)
+		}
+	}
+	for _, when := range []string{"alive", "dead"} {
+		check(when, 90, 0, nil)
+		check(when, 150, 0, forked)
+		check(when, 190, 180, first) // mapped before the exec was told
+		check(when, 200, 180, first)
+		check(when, 250, 180, first)
+		check(when, 299, 280, second)
+		check(when, 350, 280, second)
+		check(when, 350, 340, nil) // an exec of which nobody has told
+		tab.Exit(second)
+	}
+	next := add(tab, 50, 10e9, parent.Key) // another user of the pid
+	check("used again", 350, 280, second)
+	check("used again", 11e9, 0, next)
+	for pid := range uint32(6) { // out of the tail
+		tab.Exit(add(tab, 60+pid, 500, parent.Key))
+	}
+	check("forgotten", 350, 280, nil)
+	if got := tab.Image(51, 1, 0); got != nil {
+		t.Errorf("a pid that nobody had: got %+v", got)
+	}
+}
