@@ -79,6 +79,38 @@ func parse(t *testing.T, text string) []*tetragon.Filter {
 
 var all = []string{"exec", "exit", "kprobe", "loss", "placeholder", "probe", "throttle", "usdt"}
 
+// TestMatch_policies: events that policies made, in the lane.
+func TestMatch_policies(t *testing.T) {
+	p := &event.Process{Key: event.Key{Pid: 20}, Binary: "/app"}
+	for _, c := range []struct {
+		filter string
+		want   [3]bool // kprobe, tracepoint, loader
+	}{
+		{`{"event_set":["PROCESS_KPROBE"]}`, [3]bool{true, false, false}},
+		{`{"event_set":["PROCESS_TRACEPOINT","PROCESS_LOADER"]}`, [3]bool{false, true, true}},
+		{`{"policy_names":["watch"]}`, [3]bool{true, false, false}},
+		{`{"policy_names":["look","watch"]}`, [3]bool{true, true, false}},
+		{`{"policy_names":["look"],"event_set":["PROCESS_KPROBE"]}`, [3]bool{}},
+		{`{"binary_regex":["^/app$"]}`, [3]bool{true, true, true}},
+	} {
+		f, err := filter.New(parse(t, c.filter), nil, filter.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got [3]bool
+		for i, ev := range []*event.Event{
+			{Kind: event.KindKprobe, Process: p, Hook: &event.Hook{Policy: "watch"}},
+			{Kind: event.KindTracepoint, Process: p, Hook: &event.Hook{Policy: "look"}},
+			{Kind: event.KindLoader, Process: p, Loader: &event.Loader{}},
+		} {
+			got[i] = f.Match(ev)
+		}
+		if got != c.want {
+			t.Errorf("%s: got %v, want %v", c.filter, got, c.want)
+		}
+	}
+}
+
 func TestMatch(t *testing.T) {
 	tests := []struct {
 		name, allow, deny string
