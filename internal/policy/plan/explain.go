@@ -213,6 +213,9 @@ func (h *Hook) explain(b *strings.Builder) {
 	for _, c := range h.Caveats {
 		line("mind", "%s", c)
 	}
+	if h.excludesPaths() {
+		line("mind", "files without a path, such as pipes and sockets, pass a negative test of it")
+	}
 	h.explainReads(line)
 	looks := h.looks()
 	h.explainRules(line, looks)
@@ -363,6 +366,23 @@ func (h *Hook) does(a *Actions) string {
 		words = append(words, "and from now on what is found is what later changes are compared with")
 	}
 	return strings.Join(words, ", ")
+}
+
+// excludesPaths says whether a path is tested for what it must not be.
+func (h *Hook) excludesPaths() bool {
+	for i := range h.Rules {
+		for j := range h.Rules[i].Filters {
+			f := &h.Rules[i].Filters[j]
+			if !f.Not || f.Task != TaskNone || f.Kind < FilterEqual || f.Kind > FilterContainsFold || f.Value < 0 || f.Value >= len(h.Values) {
+				continue
+			}
+			switch h.Values[f.Value].Type {
+			case TypeFile, TypePath, TypeFd, TypeDentry, TypeKiocb, TypeBinprm:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tells says whether any rule makes an event.
