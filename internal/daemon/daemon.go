@@ -136,7 +136,7 @@ func Run(ctx context.Context, o Options) error {
 	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
-		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Proc: cfg.ProcFS,
+		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
 		KprobeAncestors: hasAncestors(cfg, "kprobe"), TracepointAncestors: hasAncestors(cfg, "tracepoint"), LoaderAncestors: hasAncestors(cfg, "loader"),
 	}
 	if cfg.UsernameMetadata == "unix" {

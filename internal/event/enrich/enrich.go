@@ -39,6 +39,9 @@ type Options struct {
 	Ancestors bool
 	// Programs finds the program whose record carries the id; nil if it is not known any more.
 	Programs func(id uint32) *plan.Program
+	// Told, if set, finds the program that has told a record's call before; see sensor.Twins. It is asked once for each
+	// record of a hook.
+	Told func(program, tid uint32, time uint64) *plan.Program
 	// Ancestors for the events of policies too.
 	KprobeAncestors, TracepointAncestors, LoaderAncestors bool
 	Proc                                                  string // where procfs is; "/proc" when empty
@@ -57,6 +60,7 @@ const (
 	ownerGone             // it concerns a process that is not known any more
 	unknownProgram        // of a hook: nobody knows the program that sent it
 	noRule                // of a hook: it names no rule of the program
+	toldBefore            // of a hook: another program has told all of it, whose place this one takes
 	numReasons     = iota
 )
 
@@ -104,7 +108,7 @@ type Enricher struct {
 // New returns an Enricher that waits for the first snapshot.
 func New(o Options) *Enricher {
 	e := &Enricher{opts: o, tab: o.Table, starting: true}
-	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone", "unknown_program", "no_rule")
+	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone", "unknown_program", "no_rule", "told_before")
 	if len(o.EnvNames) > 0 {
 		e.names = make(map[string]bool)
 		for _, n := range o.EnvNames {

@@ -4,6 +4,7 @@ package enrich
 
 import (
 	"math/bits"
+	"slices"
 	"strings"
 
 	"tetragon/internal/abi"
@@ -15,12 +16,14 @@ import (
 
 // layout is what must be known of a program to make events of its records. It is made once.
 type layout struct {
-	values int
-	groups []group
+	program *plan.Program
+	values  int
+	groups  []group
 }
 
 // group is one policy's hook.
 type group struct {
+	policy     uint32
 	kind       event.Kind
 	first, end int        // its rules in the program
 	hook       event.Hook // what all its events have in common
@@ -49,13 +52,14 @@ const maxLayouts = 4096
 
 // layoutOf returns the layout of a program, nil if nobody knows it.
 func (e *Enricher) layoutOf(id uint32) *layout {
-	if l := e.layouts[id]; l != nil {
-		return l
-	}
 	if e.opts.Programs == nil {
 		return nil
 	}
 	p := e.opts.Programs(id)
+	// A program that stays may have new texts, when its policy was replaced.
+	if l := e.layouts[id]; l != nil && (l.program == p || p == nil) {
+		return l
+	}
 	if p == nil {
 		return nil
 	}
@@ -68,12 +72,12 @@ func (e *Enricher) layoutOf(id uint32) *layout {
 }
 
 func newLayout(p *plan.Program) *layout {
-	l := &layout{values: len(p.Values), groups: make([]group, len(p.Groups))}
+	l := &layout{program: p, values: len(p.Values), groups: make([]group, len(p.Groups))}
 	for i := range p.Groups {
 		g, h := &p.Groups[i], p.Groups[i].Hook
 		to := &l.groups[i]
 		*to = group{
-			kind: event.KindKprobe, first: g.First, end: g.First + len(h.Rules), names: h.Names,
+			policy: g.Policy, kind: event.KindKprobe, first: g.First, end: g.First + len(h.Rules), names: h.Names,
 			hook: event.Hook{Policy: g.Plan.Policy, Function: h.Name, Subsys: h.Subsys, Event: h.TpEvent, Message: h.Message, Tags: h.Tags},
 			args: layArgs(g, h.Args), data: layArgs(g, h.Data),
 		}
@@ -172,11 +176,19 @@ func (e *Enricher) hook(r *decode.Record) {
 	for i := range min(int(r.Hook.Words), len(mask)) {
 		mask[i] = r.Mask(i)
 	}
-	told := false
+	var before *plan.Program
+	if e.opts.Told != nil {
+		before = e.opts.Told(r.Hook.Program, r.Hook.Tid, r.Time)
+	}
+	told, nothing := false, noRule
 	for i := range l.groups {
 		g := &l.groups[i]
 		rule := firstBit(&mask, g.first, g.end)
 		if rule < 0 {
+			continue
+		}
+		if before != nil && slices.ContainsFunc(before.Groups, func(b plan.Group) bool { return b.Policy == g.policy }) {
+			nothing = toldBefore
 			continue
 		}
 		if told {
@@ -186,7 +198,7 @@ func (e *Enricher) hook(r *decode.Record) {
 		e.hit(r, g, &g.rules[rule-g.first])
 	}
 	if !told {
-		e.drop(noRule)
+		e.drop(nothing)
 	}
 }
 

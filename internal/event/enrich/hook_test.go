@@ -3,8 +3,10 @@
 package enrich_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -146,5 +148,51 @@ func TestHook_stacks(t *testing.T) {
 		if d := cmp.Diff([][]event.Frame{c.kernel, c.user}, [][]event.Frame{h.KernelStack, h.UserStack}); d != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.do, d)
 		}
+	}
+}
+
+// TestHook_toldBefore: of the second record of one call only those policies hear that the first program had not.
+func TestHook_toldBefore(t *testing.T) {
+	h := &plan.Hook{Event: plan.EventKprobe, Name: "f", Rules: []plan.Rule{{Do: plan.Actions{Post: true}}}}
+	program := func(id uint32, policies ...uint32) *plan.Program {
+		p := &plan.Program{ID: id}
+		for i, n := range policies {
+			p.Groups = append(p.Groups, plan.Group{Policy: n, Plan: &plan.Plan{Policy: fmt.Sprint("p", n)}, Hook: h, First: i})
+		}
+		return p
+	}
+	programs := map[uint32]*plan.Program{1: program(1, 1, 2), 2: program(2, 1, 2, 3), 3: program(3, 1)}
+	before := map[uint32]*plan.Program{2: programs[1], 3: programs[1]}
+	l := started(t, enrich.Options{
+		Programs: func(id uint32) *plan.Program { return programs[id] },
+		Told: func(program, tid uint32, time uint64) *plan.Program {
+			if tid != 51 || time != 600 {
+				t.Errorf("asked for thread %d at %d", tid, time)
+			}
+			return before[program]
+		},
+	})
+	for _, c := range []struct {
+		program uint32
+		mask    uint64
+		want    string
+	}{{1, 3, "p1 p2"}, {2, 7, "p3"}, {2, 3, ""}, {3, 1, ""}} {
+		var got []string
+		for _, ev := range l.feed(abitest.Hook(abi.Hook{H: abi.Head{Pid: 50, Ktime: 500, Time: 600}, Tid: 51, Program: c.program}, nil, c.mask)) {
+			got = append(got, ev.Hook.Policy)
+		}
+		if d := strings.Join(got, " "); d != c.want {
+			t.Errorf("program %d, mask %x: told %q, want %q", c.program, c.mask, d, c.want)
+		}
+	}
+	l.settled()
+	// A program that stays when its policy is replaced is read by the new texts.
+	programs[1] = program(1, 7, 8)
+	if evs := l.feed(abitest.Hook(abi.Hook{H: abi.Head{Pid: 50, Ktime: 500, Time: 600}, Tid: 51, Program: 1}, nil, 1)); len(evs) != 1 || evs[0].Hook.Policy != "p7" {
+		t.Errorf("after its policy was replaced: %v", evs)
+	}
+	delete(programs, 1)
+	if evs := l.feed(abitest.Hook(abi.Hook{H: abi.Head{Pid: 50, Ktime: 500, Time: 600}, Tid: 51, Program: 1}, nil, 1)); len(evs) != 1 || evs[0].Hook.Policy != "p7" {
+		t.Errorf("after it was forgotten: %v", evs)
 	}
 }
