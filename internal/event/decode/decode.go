@@ -35,12 +35,13 @@ type Record struct {
 	Ktime uint64
 	Raw   []byte
 
-	Exec   *abi.Exec
-	Fork   *abi.Fork
-	Exit   *abi.Exit
-	Data   *abi.Data
-	Hook   *abi.Hook // its values: see Values
-	Cgroup []byte    // name of the cgroup, of an exec too
+	Exec     *abi.Exec
+	Fork     *abi.Fork
+	Exit     *abi.Exit
+	Data     *abi.Data
+	Hook     *abi.Hook // its values: see Values
+	HookData *abi.HookData
+	Cgroup   []byte // name of the cgroup, of an exec too
 
 	Name, Path, Cwd, Args, Env []byte // of an exec, as abi/record.h describes them
 
@@ -93,6 +94,13 @@ func Decode(b []byte, r *Record) error {
 		}
 	case abi.KindHook:
 		return r.hook(b)
+	case abi.KindHookData:
+		if r.HookData = overlay[abi.HookData](b); r.HookData == nil {
+			return ErrShort
+		}
+		if int(r.HookData.Len) > len(r.HookData.Data) {
+			return ErrLengths
+		}
 	case abi.KindSnapEnd:
 	default:
 		return ErrKind

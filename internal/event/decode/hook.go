@@ -88,6 +88,15 @@ func (v *Value) Bytes() (b []byte, orig uint64, ok bool) {
 	return v.Data[origSize:], binary.LittleEndian.Uint64(v.Data), true
 }
 
+// Ahead returns of abi.ValueBytes with abi.ValueFlagAhead how many bytes there were, and the id of the records that have
+// them.
+func (v *Value) Ahead() (orig, id uint64, ok bool) {
+	if len(v.Data) < 16 {
+		return 0, 0, false
+	}
+	return binary.LittleEndian.Uint64(v.Data), binary.LittleEndian.Uint64(v.Data[8:]), true
+}
+
 // SockaddrUn returns family and path of abi.ValueSockaddrUn.
 func (v *Value) SockaddrUn() (family uint64, path []byte, ok bool) {
 	if len(v.Data) < familySize {

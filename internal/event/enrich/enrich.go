@@ -90,6 +90,7 @@ type Enricher struct {
 	cwd    []byte
 
 	layouts map[uint32]*layout
+	long    longValues
 	values  []decode.Value  // of the record at hand, by index; Kind 0: not there
 	stacks  [2]decode.Value // likewise, of the kernel and of the process
 	symbols symbols
@@ -134,6 +135,8 @@ func (e *Enricher) Begin(offset int64) {
 	e.texts.reset()
 	e.strangers.reset()
 	e.maps = nil
+	e.long.age()
+	e.symbols.age()
 }
 
 // Events returns the events of the batch; they are valid until the next Begin.
@@ -307,6 +310,10 @@ func (e *Enricher) record(r *decode.Record) {
 		e.cgroup(r)
 	case abi.KindHook:
 		e.hook(r)
+		e.long.done()
+	case abi.KindHookData:
+		e.long.add(r)
+		e.drop(absorbed)
 	case abi.KindSnapshot:
 		e.recover(r)
 	case abi.KindSnapEnd:

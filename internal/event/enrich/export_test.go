@@ -9,3 +9,11 @@ func (e *Enricher) Waiting() (execs, bytes int) {
 	}
 	return len(e.pieces.waiting), bytes
 }
+
+// WaitingLong says how many values wait for their records, and how many bytes they have.
+func (e *Enricher) WaitingLong() (values, bytes int) {
+	for _, v := range e.long.waiting {
+		bytes += len(v.data)
+	}
+	return len(e.long.waiting), bytes
+}

@@ -231,10 +231,10 @@ func (e *Enricher) hit(r *decode.Record, g *group, o *orders) {
 		h.Function = g.names[i]
 	}
 	h.Action, h.ReturnAction = o.action, o.returned
-	h.Args, h.Data = e.arguments(g.args), e.arguments(g.data)
+	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
 	if g.ret != nil && g.ret.value >= 0 {
 		h.Return = &e.args.take(1)[0]
-		e.argument(h.Return, g.ret)
+		e.argument(r, h.Return, g.ret)
 	}
 	if o.kernelStack {
 		h.KernelStack = e.kernelStack(&e.stacks[0])
@@ -282,7 +282,7 @@ func (e *Enricher) join(ev *event.Event, p *process.Entry, pid uint32, ktime uin
 }
 
 // arguments reads values as arguments. An array of words is as many arguments.
-func (e *Enricher) arguments(args []arg) []event.Arg {
+func (e *Enricher) arguments(r *decode.Record, args []arg) []event.Arg {
 	if len(args) == 0 {
 		return nil
 	}
@@ -297,7 +297,7 @@ func (e *Enricher) arguments(args []arg) []event.Arg {
 		v := e.value(&args[i])
 		if v == nil || v.Kind != abi.ValueWords || v.Flags&abi.ValueFlagError != 0 {
 			out = out[:len(out)+1]
-			e.argument(&out[len(out)-1], &args[i])
+			e.argument(r, &out[len(out)-1], &args[i])
 			continue
 		}
 		for j := range v.Words() {
@@ -315,7 +315,7 @@ func (e *Enricher) value(a *arg) *decode.Value {
 }
 
 // argument reads one value.
-func (e *Enricher) argument(to *event.Arg, a *arg) {
+func (e *Enricher) argument(r *decode.Record, to *event.Arg, a *arg) {
 	*to = event.Arg{Kind: a.kind, Label: a.label}
 	v := e.value(a)
 	if v == nil || v.Kind == abi.ValueNone {
@@ -339,7 +339,11 @@ func (e *Enricher) argument(to *event.Arg, a *arg) {
 			to.Text, ok = e.keep(v.Data), true
 		}
 	case event.ArgBytes:
-		if v.Kind == abi.ValueBytes {
+		switch {
+		case v.Kind != abi.ValueBytes:
+		case isAhead(v):
+			to.Text, to.Int, ok = e.longBytes(r, v)
+		default:
 			to.Text, to.Int, ok = v.Bytes()
 			to.Text = e.keep(to.Text)
 		}

@@ -120,16 +120,17 @@ func TestHook_stacks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("kallsyms", "ffffffff81002000 t second\nffffffff81001000 T first\nffffffff81001000 T alias\nffffffff81001800 D data\n"+
+	write("kallsyms", "ffffffffa0000000 t bpf_prog_1234_library\t[bpf]\nffffffff81003000 T bpf_trace_run2\nffffffff81002000 t second\nffffffff81001000 T first\nffffffff81001000 T alias\nffffffff81001800 D data\n"+
 		"ffffffffc0000000 t inmod\t[mod]\nbad line\n")
 	write("50/maps", "00400000-00500000 r-xp 00000000 fd:01 1 /bin/sh\n7f0000000000-7f0000010000 r-xp 00001000 fd:01 2                  /usr/lib/my libc.so\n7f1000000000-7f1000010000 rw-p 00000000 00:00 0 \n")
 	stacks := []abitest.Value{
-		{Kind: abi.ValueKernelStack, Fixed: [6]uint64{0xffffffff81002001, 0xffffffff81001900, 0xffffffffc0000010, 0x10, 0xfffffffff0000000, 0}},
+		{Kind: abi.ValueKernelStack, Fixed: [9]uint64{0xffffffffa0000001, 0xffffffff81003001, 0xffffffff81002001, 0xffffffff81001900, 0xffffffffc0000010, 0x10, 0xfffffffff0000000, 0xffffffff81003001, 0}},
 		{Kind: abi.ValueUserStack, Fixed: [4]uint64{0x7f0000000010, 0x400123, 0x7f1000000001, 0}},
 	}
 	kernel := []event.Frame{
 		{Address: 0xffffffff81002001, Offset: 1, Symbol: "second"}, {Address: 0xffffffff81001900, Offset: 0x900, Symbol: "first"},
 		{Address: 0xffffffffc0000010, Offset: 0x10, Symbol: "inmod"},
+		{Address: 0xffffffff81003001, Offset: 1, Symbol: "bpf_trace_run2"}, // not what runs the hook
 	}
 	user := []event.Frame{
 		{Address: 0x7f0000000010, Offset: 0x1010, Module: "/usr/lib/my libc.so"}, {Address: 0x400123, Offset: 0x123, Module: "/bin/sh"},

@@ -3,51 +3,78 @@
 package enrich
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tetragon/internal/event"
 	"tetragon/internal/event/decode"
 )
 
-// symbols are the functions of the kernel, read when the first stack comes.
+// symbols are the functions of the kernel. They are some megabytes, so they are read when a stack comes, and forgotten
+// when none has come for a while.
 type symbols struct {
-	read time.Time
-	all  []symbol
-	text []byte // names, one after the other
+	read, asked time.Time
+	all         []symbol
+	text        []byte           // names, one after the other
+	found       map[uint64]place // that were asked for
 }
 
 type symbol struct {
 	addr uint64
-	name uint32 // where it begins in text; it ends where the next in order of the file begins
-	size uint16
+	name uint32 // where it begins in text
+	size uint16 // of the name
+}
+
+// place is a place in a function.
+type place struct {
+	name   string // empty: in none
+	offset uint64
 }
 
 const (
 	// maxSymbol is longer than functions are: what lies further behind a symbol belongs to none.
-	maxSymbol = 1 << 20
-	// symbolsAge is how soon symbols are read again because one was not found: modules come and go.
+	maxSymbol = 64 << 10
+	// symbolsAge is how soon symbols are read again because one was not found: modules and BPF programs come and go.
 	symbolsAge = 10 * time.Second
+	// symbolsIdle is how long they are kept without being asked for.
+	symbolsIdle = 30 * time.Second
+	// maxPlaces bounds what is remembered of places: a hook is reached in few ways.
+	maxPlaces = 4096
 )
 
-// find returns the function that addr is in, and its place there. The name is empty if there is none.
-func (s *symbols) find(proc string, addr uint64) (name string, offset uint64) {
+// age forgets symbols that nobody asks for.
+func (s *symbols) age() {
+	if s.all != nil && time.Since(s.asked) > symbolsIdle {
+		*s = symbols{}
+	}
+}
+
+// find returns the function that addr is in, and its place there.
+func (s *symbols) find(proc string, addr uint64) place {
+	if p, ok := s.found[addr]; ok {
+		return p
+	}
 	i := s.before(addr)
-	if i < 0 {
-		if time.Since(s.read) < symbolsAge {
-			return "", 0
-		}
+	if i < 0 && time.Since(s.read) >= symbolsAge {
 		s.load(proc)
-		if i = s.before(addr); i < 0 {
-			return "", 0
-		}
+		i = s.before(addr)
+	}
+	if i < 0 {
+		return place{}
 	}
 	x := &s.all[i]
-	return string(s.text[x.name : x.name+uint32(x.size)]), addr - x.addr
+	p := place{string(s.text[x.name : x.name+uint32(x.size)]), addr - x.addr}
+	if s.found == nil || len(s.found) >= maxPlaces {
+		s.found = make(map[uint64]place)
+	}
+	s.found[addr] = p
+	return p
 }
 
 func (s *symbols) before(addr uint64) int {
@@ -63,22 +90,21 @@ func (s *symbols) before(addr uint64) int {
 
 // load reads kallsyms. Where the kernel hides addresses, nothing is found.
 func (s *symbols) load(proc string) {
-	s.read = time.Now()
-	all, err := os.ReadFile(proc + "/kallsyms")
+	*s = symbols{read: time.Now(), asked: s.asked, all: s.all[:0], text: s.text[:0]}
+	f, err := os.Open(proc + "/kallsyms")
 	if err != nil {
 		return
 	}
-	s.all, s.text = s.all[:0], s.text[:0]
-	for line := range bytes.Lines(all) {
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		// "ffffffff81000000 T _text", then "\t[module]" for those of modules.
-		if len(line) < 20 || line[16] != ' ' || bytes.IndexByte([]byte("tTwW"), line[17]) < 0 {
+		line := lines.Bytes()
+		if len(line) < 20 || line[16] != ' ' || strings.IndexByte("tTwW", line[17]) < 0 {
 			continue
 		}
 		addr, err := strconv.ParseUint(string(line[:16]), 16, 64)
-		name := line[19:]
-		if i := bytes.IndexAny(name, "\t\n"); i >= 0 {
-			name = name[:i]
-		}
+		name, _, _ := bytes.Cut(line[19:], []byte("\t"))
 		if err != nil || addr == 0 || len(name) > 1<<15 {
 			continue
 		}
@@ -90,17 +116,24 @@ func (s *symbols) load(proc string) {
 	s.all = slices.CompactFunc(s.all, func(a, b symbol) bool { return a.addr == b.addr })
 }
 
-// kernelStack names the functions of a stack; addresses without a name are left out.
+// ours are the beginnings of the names of functions that stand between a hook and the program that runs there.
+var ours = []string{"bpf_prog_", "bpf_trampoline_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "__bpf_prog_", "trace_call_bpf",
+	"kprobe_multi_link_", "fprobe_", "kprobe_perf_func", "perf_trace_run_bpf", "ftrace_trampoline"}
+
+// kernelStack names the functions of a stack; addresses without a name are left out, and what runs the hook itself.
 func (e *Enricher) kernelStack(v *decode.Value) []event.Frame {
+	e.symbols.asked = time.Now()
 	var out []event.Frame
 	for i := range v.Words() {
 		addr := v.Word(i)
 		if addr == 0 {
 			break
 		}
-		if name, offset := e.symbols.find(e.proc(), addr); name != "" {
-			out = append(out, event.Frame{Address: addr, Offset: offset, Symbol: name})
+		p := e.symbols.find(e.proc(), addr)
+		if p.name == "" || len(out) == 0 && slices.ContainsFunc(ours, func(begin string) bool { return strings.HasPrefix(p.name, begin) }) {
+			continue
 		}
+		out = append(out, event.Frame{Address: addr, Offset: p.offset, Symbol: p.name})
 	}
 	return out
 }
