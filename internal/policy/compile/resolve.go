@@ -80,6 +80,7 @@ func (c *compiler) resolveFunction(h *hook) {
 	if proto == nil && abi == "x64" { // calls without arguments are other names of the functions behind them
 		if p := c.f.Func("__do_" + strings.TrimPrefix(symbol, prefixX64)); p != nil && len(p.Params) == 1 {
 			symbol, proto = p.Name, p
+			h.plan.Caveats = append(h.plan.Caveats, "calls of 32-bit programs go through the same function")
 		}
 	}
 	exit := h.needsReturn()
@@ -307,6 +308,7 @@ func (c *compiler) byNumber(h *hook, abi string, exit bool) bool {
 		h.tried(b, "ABI %s has no system call %s", abi, name)
 		return false
 	}
+	h.plan.Caveats = nil
 	h.plan.Attach = plan.Attach{Backend: b, Symbol: h.call, Params: syscallArgs, Regs: true, Compat: abi == "i386", Calls: []plan.Call{{ABI: abi, Nr: nr}}}
 	return true
 }
