@@ -40,9 +40,9 @@ var provocations = []struct {
 	{strings.Fields("security_perf_event_alloc"), openPerf},
 }
 
-// TestEvents provokes calls and wants each of them told, on any kernel: by the function where it can be hooked, else by what
+// TestLoad_events provokes calls and wants each of them told, on any kernel: by the function where it can be hooked, else by what
 // stands for it.
-func TestEvents(t *testing.T) {
+func TestLoad_events(t *testing.T) {
 	m, facts, r := liveRing(t)
 	for _, p := range provocations {
 		t.Run(p.calls[0], func(t *testing.T) {
