@@ -323,7 +323,7 @@ func (e *Encoder) network(m *KprobeArgument, a *event.Arg, tracepoint bool) {
 	}
 	if a.Kind == event.ArgSockaddrUn {
 		p.sockaddrU = KprobeSockaddrUn{Family: shortFamilyName(uint16(a.Int)), Path: e.socketPath(a.Text)}
-		m.Arg, m.SockaddrunArg, m.Label = KprobeArgumentSockaddrunArg, &p.sockaddrU, ""
+		m.Arg, m.SockaddrunArg = KprobeArgumentSockaddrunArg, &p.sockaddrU
 		return
 	}
 	switch o := a.Object.(type) {
@@ -343,7 +343,7 @@ func (e *Encoder) network(m *KprobeArgument, a *event.Arg, tracepoint bool) {
 		m.Arg, m.SkbArg = KprobeArgumentSkbArg, &p.skb
 	case *event.Sockaddr:
 		p.sockaddr = KprobeSockaddr{Family: family(o.Family), Addr: e.address(o.Family, &o.Addr), Port: uint32(o.Port)}
-		m.Arg, m.SockaddrArg, m.Label = KprobeArgumentSockaddrArg, &p.sockaddr, ""
+		m.Arg, m.SockaddrArg = KprobeArgumentSockaddrArg, &p.sockaddr
 	default:
 		p.err = KprobeError{Message: faultText(event.FaultBasic)}
 		m.Arg, m.ErrorArg = KprobeArgumentErrorArg, &p.err

@@ -187,7 +187,7 @@ var hookArgs = []struct {
 		Priority: 3, Mark: 4,
 	}}, `{"skb_arg":{"hash":77,"len":60,"priority":3,"mark":4,"saddr":"10.0.0.4","daddr":"192.0.2.7","sport":41000,"dport":53,"proto":17,"sec_path_len":1,"sec_path_olen":2,"protocol":"IPPROTO_UDP","family":"AF_INET"}}`, ""},
 	{"sockaddr", event.Arg{Kind: event.ArgSockaddr, Object: &event.Sockaddr{Family: 10, Port: 443, Addr: [16]byte{0x20, 1, 0xd, 0xb8, 15: 1}}, Label: "to"},
-		`{"sockaddr_arg":{"family":"AF_INET6","addr":"2001:db8::1","port":443}}`, ""},
+		`{"sockaddr_arg":{"family":"AF_INET6","addr":"2001:db8::1","port":443},"label":"to"}`, ""},
 	{"sockaddr_unix", event.Arg{Kind: event.ArgSockaddr, Object: &event.Sockaddr{Family: 1}}, `{"sockaddr_arg":{"family":"AF_UNIX"}}`, ""},
 	{"sockaddr_un", event.Arg{Kind: event.ArgSockaddrUn, Int: 1, Text: []byte("/run/x")}, `{"sockaddrun_arg":{"family":"AF_UNIX","path":"/run/x"}}`, ""},
 	{"sockaddr_un_abstract", event.Arg{Kind: event.ArgSockaddrUn, Int: 1, Text: []byte("\x00bu\x00s\x00")}, `{"sockaddrun_arg":{"family":"AF_UNIX","path":"@bus"}}`, ""},

@@ -83,13 +83,9 @@ func newLayout(p *plan.Program) *layout {
 		}
 		if h.Event == plan.EventTracepoint {
 			to.kind = event.KindTracepoint
-			for j := range to.args { // they have none, for compatibility
-				to.args[j].label = ""
-			}
 		}
 		if h.Return != nil {
 			ret := layArg(g, h.Return)
-			ret.label = "" // likewise
 			to.ret = &ret
 		}
 		for j := range h.Rules {
