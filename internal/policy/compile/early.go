@@ -105,10 +105,16 @@ func (c *compiler) expandCall(section string, i int, k *policy.Kprobe) {
 			WithHint("add syscall: false")
 		return
 	}
+	seen := make(map[string]bool)
 	for _, call := range calls {
 		if !syscalls {
 			call = c.symbol(k.Call, call, k.Syscall)
 		}
+		if seen[call] {
+			c.d.Warn(l.Place, "duplicate-call", "list %q has %s twice; it is hooked once", name, call)
+			continue
+		}
+		seen[call] = true
 		add(call, syscalls)
 	}
 }
