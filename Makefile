@@ -34,11 +34,11 @@ help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 .PHONY: run
-run: build ## build and start the agent here: events on the terminal, JSON in a file (root)
+run: build ## build and start the agent here, with the ready-made policies: events on the terminal, JSON in a file (root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make run: the agent needs root; run: sudo make run" >&2; exit 1; fi
 	@mkdir -p $(RUNDIR)
 	@echo "events as JSON: $(RUNDIR)/tetragon.log     stop with Ctrl-C" >&2
-	@exec bin/tetragon --export-filename=$(RUNDIR)/tetragon.log --export-stdout=compact $(ARGS)
+	@exec bin/tetragon --export-filename=$(RUNDIR)/tetragon.log --export-stdout=compact --ready-made-policies=all $(ARGS)
 
 .PHONY: test
 test: ## install what tests need, and run all of them: check, unit, hosttest, vmtest, icount (root)

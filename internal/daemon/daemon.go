@@ -39,6 +39,7 @@ import (
 	"tetragon/internal/server"
 
 	tetragon "tetragon/api/v1/tetragon"
+	"tetragon/policies"
 )
 
 // Options of the agent.
@@ -97,6 +98,11 @@ func Run(ctx context.Context, o Options) error {
 	filters, err := newFilters(cfg)
 	if err != nil {
 		return err
+	}
+
+	readyMade, err := policies.Select(cfg.ReadyMadePolicies)
+	if err != nil {
+		return fmt.Errorf("ready-made-policies (%s): %w", cfg.Source("ready-made-policies"), err)
 	}
 
 	node, err := config.NodeName(os.Getenv, os.Hostname)
@@ -212,7 +218,7 @@ func Run(ctx context.Context, o Options) error {
 		stopLane()
 	}()
 	var removeInfo func()
-	if err = loadPolicies(laneCtx, cfg, pols, o.Stderr); err == nil {
+	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		removeInfo, err = writeInfo(cfg, address)
 	}
 	if err == nil {

@@ -83,12 +83,8 @@ func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper
 
 // loadPolicies loads what is there at the start: ready-made policies, then the directory, then the file. Only the file, which
 // somebody named, ends the start if it cannot be loaded.
-func loadPolicies(ctx context.Context, cfg *config.Config, r *registry.Registry, tell io.Writer) error {
-	names, err := policies.Select(cfg.ReadyMadePolicies)
-	if err != nil {
-		return fmt.Errorf("ready-made-policies (%s): %w", cfg.Source("ready-made-policies"), err)
-	}
-	for _, n := range names {
+func loadPolicies(ctx context.Context, cfg *config.Config, readyMade []string, r *registry.Registry, tell io.Writer) error {
+	for _, n := range readyMade {
 		text, err := policies.Text(n)
 		if err != nil {
 			return err
@@ -101,7 +97,7 @@ func loadPolicies(ctx context.Context, cfg *config.Config, r *registry.Registry,
 			return nil
 		}
 	}
-	if len(names) > 0 {
+	if len(readyMade) > 0 {
 		tellServed(tell, r.List(registry.DomainStatic))
 	}
 	if _, err := r.AddDir(ctx, cfg.TracingPolicyDir); err != nil {

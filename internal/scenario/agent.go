@@ -85,11 +85,40 @@ func (o *agentOptions) command() (*exec.Cmd, *os.File, error) {
 	return cmd, out, nil
 }
 
-// startAgent starts an agent and waits until something that happened after the start shows up in its export.
+// infoFile is what the agent writes when it has loaded its policies.
+func (o *agentOptions) infoFile() string {
+	dir := filepath.Join(o.dir, "run")
+	for _, f := range o.flags {
+		if d, ok := strings.CutPrefix(f, "--run-dir="); ok {
+			dir = d
+		}
+	}
+	return filepath.Join(dir, "tetragon-info.json")
+}
+
+// ready waits until the agent has loaded its policies: until its info file is there, and is not old, which one that a killed
+// agent left behind is.
+func (a *agent) ready(info string, old os.FileInfo) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		dead := !a.running()
+		now, err := os.Stat(info)
+		switch {
+		case err == nil && (old == nil || !os.SameFile(old, now)):
+			return nil
+		case dead:
+			return a.died()
+		case time.Now().After(deadline):
+			return fmt.Errorf("no info file in %v; the agent says:\n%s", patience, a.output())
+		}
+	}
+}
+
+// startAgent starts an agent and waits until something that happened after the start shows up in its export, and its policies
+// are loaded.
 func startAgent(o agentOptions) (*agent, error) {
 	path := filepath.Join(o.dir, exportName)
-	old, _ := filepath.Glob(filepath.Join(o.dir, strings.TrimSuffix(exportName, ".json")+"*.json"))
-	for _, f := range old { // what an earlier agent of the same script left
+	left, _ := filepath.Glob(filepath.Join(o.dir, strings.TrimSuffix(exportName, ".json")+"*.json"))
+	for _, f := range left { // what an earlier agent of the same script left
 		if err := os.Remove(f); err != nil {
 			return nil, err
 		}
@@ -97,6 +126,11 @@ func startAgent(o agentOptions) (*agent, error) {
 	cmd, out, err := o.command()
 	if err != nil {
 		return nil, err
+	}
+	info := o.infoFile()
+	old, err := os.Stat(info)
+	if err != nil {
+		old = nil
 	}
 	err = cmd.Start()
 	_ = out.Close()
@@ -108,7 +142,11 @@ func startAgent(o agentOptions) (*agent, error) {
 		a.err = cmd.Wait()
 		close(a.exited)
 	}()
-	if err := a.mark(); err != nil {
+	err = a.ready(info, old)
+	if err == nil {
+		err = a.mark()
+	}
+	if err != nil {
 		_ = a.kill()
 		return nil, err
 	}

@@ -200,6 +200,9 @@ func (b *Base) Ring() *ebpf.Map { return b.coll.Maps["events"] }
 func (b *Base) Snapshot(all bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.iter == nil {
+		return errors.New("look at what lives: nothing is attached, or not any more")
+	}
 	var v uint32
 	if all {
 		v = 1
@@ -289,6 +292,9 @@ func (b *Base) Detach() error {
 		errs = append(errs, b.links[i].Close())
 	}
 	b.links = nil
+	// A snapshot that has begun ends first; it takes some milliseconds.
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.iter != nil {
 		errs = append(errs, b.iter.Close())
 		b.iter = nil

@@ -213,6 +213,24 @@ func TestSnapshot_tellsEachOnce(t *testing.T) {
 }
 
 // A child's life, through two sensors that know nothing of each other; and each one's account is exact.
+// TestSnapshot_whileDetaching: an agent that stops as soon as it has started asks for both at once.
+func TestSnapshot_whileDetaching(t *testing.T) {
+	b, _ := attached(t, Options{})
+	needSnapshot(t, b)
+	begun, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		close(begun)
+		for b.Snapshot(true) == nil {
+		}
+	}()
+	<-begun
+	if err := b.Detach(); err != nil {
+		t.Error(err)
+	}
+	<-done
+}
+
 func TestBase_twice(t *testing.T) {
 	type sensor struct {
 		b *Base
