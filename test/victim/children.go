@@ -259,6 +259,7 @@ func sayNamespaces(pid int) error {
 
 func list([]string) error {
 	say("PID", os.Getpid())
+	say("PPID", os.Getppid())
 	for name, id := range map[string]int{"UID": os.Getuid(), "EUID": os.Geteuid(), "GID": os.Getgid(), "EGID": os.Getegid()} {
 		say(name, id)
 	}
