@@ -112,33 +112,34 @@ func loadPolicies(ctx context.Context, cfg *config.Config, readyMade []string, r
 	return nil
 }
 
-// tellServed says which of the ready-made policies this kernel serves, by what, and which it does not, and why.
+// tellServed says which of the ready-made policies this kernel serves, by what, and which it does not, and why. It is written
+// at once, as events may be on their way to the same terminal.
 func tellServed(w io.Writer, list []registry.Status) {
-	fmt.Fprintln(w, "ready-made policies on this kernel:")
+	var b strings.Builder
+	b.WriteString("ready-made policies on this kernel:\n")
 	for i := range list {
 		s := &list[i]
-		fmt.Fprintf(w, "  %-26s %s\n", s.Key.Name, strings.ReplaceAll(s.State.String(), "_", " "))
+		fmt.Fprintf(&b, "  %s: %s\n", s.Key.Name, strings.ReplaceAll(s.State.String(), "_", " "))
 		if s.Error != "" {
-			for _, line := range strings.Split(s.Error, "\n") {
-				fmt.Fprintf(w, "      %s\n", line)
-			}
+			fmt.Fprintf(&b, "      %s\n", strings.ReplaceAll(s.Error, "\n", "\n      "))
 		}
 		if s.Plan == nil || s.State == registry.StateLoadError {
 			continue
 		}
 		if s.Plan.Loader {
-			fmt.Fprintf(w, "      %-30s perf events of the kernel\n", "executable mappings")
+			fmt.Fprintf(&b, "      %-30s by what the kernel tells of mappings (perf events)\n", "executable mappings")
 		}
 		for j := range s.Plan.Hooks {
 			h := &s.Plan.Hooks[j]
-			switch {
+			switch at := strings.TrimSpace(h.Attach.Backend.String() + " " + h.Attach.Symbol); {
 			case h.Inactive != "":
-				fmt.Fprintf(w, "      %-30s not here: %s\n", h.Name, h.Inactive)
+				fmt.Fprintf(&b, "      %-30s not served: %s\n", h.Name, h.Inactive)
 			case h.Attach.Backend.Equivalent():
-				fmt.Fprintf(w, "      %-30s by an equivalent: %s\n", h.Name, h.Attach.String())
+				fmt.Fprintf(&b, "      %-30s by its equivalent %s\n", h.Name, at)
 			default:
-				fmt.Fprintf(w, "      %-30s %s\n", h.Name, h.Attach.String())
+				fmt.Fprintf(&b, "      %-30s by %s\n", h.Name, at)
 			}
 		}
 	}
+	_, _ = io.WriteString(w, b.String()) // a reader that has gone is no reason to stop
 }
