@@ -196,7 +196,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	undo.add(api)
-	stopHTTP, err := serveHTTP(cfg, o.Version, lane, ledger, node, log)
+	stopHTTP, err := serveHTTP(cfg, o.Version, lane, ledger, pols, node, log)
 	if err != nil {
 		return err
 	}
@@ -386,7 +386,7 @@ func buildInfo() server.Build {
 }
 
 // serveHTTP starts the metrics and profiling servers that are asked for.
-func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *metrics.Ledger, node string, log *slog.Logger) (stop func(), err error) {
+func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *metrics.Ledger, pols *registry.Registry, node string, log *slog.Logger) (stop func(), err error) {
 	var undo stops
 	start := func(key, addr string, h http.Handler) error {
 		l, err := net.Listen("tcp", addr)
@@ -403,7 +403,8 @@ func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *m
 		bi := buildInfo()
 		m, err := metrics.New(metrics.Options{
 			Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, NodeName: node, FlagWords: event.FlagWords(),
-			Build: metrics.Build{Version: version, GoVersion: bi.GoVersion, Commit: bi.Commit, Time: bi.Time, Modified: bi.Modified},
+			Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
+			Build:    metrics.Build{Version: version, GoVersion: bi.GoVersion, Commit: bi.Commit, Time: bi.Time, Modified: bi.Modified},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("make the metrics: %w", err)

@@ -27,6 +27,7 @@ type Options struct {
 	Labels       []string   // process labels that get values
 	NodeName     string     // value of node_name, if that is among Labels
 	FlagWords    [32]string // word of each bit of a process's flags; empty: not exposed
+	Policies     func() []Policy
 }
 
 // Metrics exposes everything to Prometheus.

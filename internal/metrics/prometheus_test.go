@@ -61,6 +61,9 @@ func TestHandler_holdsEveryName(t *testing.T) {
 	o := metrics.Options{
 		Lane: lane, Ledger: ledger, EventMetrics: true, Labels: []string{"binary"},
 		FlagWords: [32]string{0: "execve", 14: "clone"},
+		Policies: func() []metrics.Policy {
+			return []metrics.Policy{{Name: "p", Selectors: []metrics.Selector{{Hook: "kprobe:f", Post: 1}}}}
+		},
 	}
 	m := newMetrics(t, o)
 	lane.MsgOps[metrics.OpExec].Add(1)
@@ -202,5 +205,34 @@ func TestLane_noAllocations(t *testing.T) {
 	})
 	if got != 0 {
 		t.Errorf("%g allocations an event", got)
+	}
+}
+
+// TestHandler_policies: the contract has no label for the domain, so policies of one name are summed up.
+func TestHandler_policies(t *testing.T) {
+	m := newMetrics(t, metrics.Options{Lane: new(metrics.Lane), Policies: func() []metrics.Policy {
+		return []metrics.Policy{
+			{Name: "p", State: "enabled", KernelBytes: 100, Selectors: []metrics.Selector{
+				{Hook: "kprobe:f", Label: "l", Post: 3}, {Hook: "kprobe:f", Index: 1, NoPost: 4}, {Hook: "kprobe:f", HookIndex: 1},
+			}},
+			{Name: "p", State: "enabled", KernelBytes: 20, Selectors: []metrics.Selector{{Hook: "kprobe:f", Label: "l", Post: 5}}},
+			{Name: "q", Namespace: "n", State: "load_error"},
+		}
+	}})
+	got := map[string]float64{}
+	for k, v := range scrape(t, m) {
+		if strings.HasPrefix(k, "tetragon_tracingpolicy_") {
+			got[strings.TrimPrefix(k, "tetragon_tracingpolicy_")] = v
+		}
+	}
+	want := map[string]float64{
+		`loaded{state="enabled"}`: 2, `loaded{state="load_error"}`: 1, `loaded{state="error"}`: 0, `loaded{state="disabled"}`: 0,
+		`loaded{state="skipped"}`: 0, `loaded{state="partially_enabled"}`: 0,
+		`kernel_memory_bytes{policy="p",policy_namespace=""}`: 120, `kernel_memory_bytes{policy="q",policy_namespace="n"}`: 0,
+		`selector_actions_total{action="post",hook="kprobe:f",hook_index="0",policy="p",policy_namespace="",selector_index="0",selector_label="l"}`:  8,
+		`selector_actions_total{action="nopost",hook="kprobe:f",hook_index="0",policy="p",policy_namespace="",selector_index="1",selector_label=""}`: 4,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("samples (-want +got):\n%s", d)
 	}
 }
