@@ -235,7 +235,10 @@ func TestDocs_filters(t *testing.T) {
 	for _, m := range shown {
 		got = append(got, same(m[1]))
 	}
-	for _, name := range []string{"doc_tmp_execs", "doc_sudo", "doc_suid"} {
+	for _, name := range []string{
+		"doc_bpf", "doc_modules", "doc_library", "doc_tmp_execs", "doc_sudo", "doc_suid", "doc_setuid", "doc_sshd", "doc_egress",
+		"policy_file_capabilities", "policy_user_namespaces", "policy_capset", "policy_fileless", "policy_deleted",
+	} {
 		b, err := os.ReadFile("test/scenario/" + name + ".txtar")
 		if err != nil {
 			t.Fatal(err)
