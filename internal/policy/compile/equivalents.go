@@ -381,7 +381,7 @@ var equivalents = map[string][]way{
 		when: []condition{isTCP(arg(0))}, noReturn: "it returns nothing", caveats: []string{softirq},
 	}}},
 	"tcp_close": {{
-		tcpChange([]uint64{tcpEstablished, tcpSynRecv}, []uint64{tcpFinWait1}, "shutdown of both directions looks the same"),
+		tcpChange([]uint64{tcpEstablished, tcpSynRecv}, []uint64{tcpFinWait1}, "shutdown of a connection looks the same, and sockets that have no connection are not seen"),
 		tcpChange([]uint64{tcpCloseWait}, []uint64{tcpLastAck}),
 		tcpChange([]uint64{tcpEstablished, tcpSynSent, tcpSynRecv, tcpCloseWait, tcpListen}, []uint64{tcpClose}, "a reset by the peer looks the same"),
 	}},
