@@ -81,6 +81,10 @@ bin/scenario.test: FORCE
 	@mkdir -p bin
 	@$(GO) test -c -o $@ ./internal/scenario
 
+bin/sensor.test: FORCE
+	@mkdir -p bin
+	@$(GO) test -c -o $@ ./internal/sensor
+
 bin/victim: FORCE
 	@mkdir -p bin
 	@$(GO) build -trimpath -o $@ ./test/victim
@@ -100,18 +104,24 @@ hosttest: build bin/scenario.test bin/victim ## the scenarios on this machine's 
 # The guest gets a copy of what the tests need at /lab, laid out like the repository.
 LAB := bin/lab
 .PHONY: lab
-lab: build bin/scenario.test bin/victim
+lab: build bin/scenario.test bin/sensor.test bin/victim
 	@rm -rf $(LAB) && mkdir -p $(LAB)/bin $(LAB)/test
-	@cp bin/tetragon bin/tetra bin/victim bin/scenario.test $(LAB)/bin/
+	@cp bin/tetragon bin/tetra bin/victim bin/scenario.test bin/sensor.test $(LAB)/bin/
 	@cp -r test/scenario test/kernels.txt $(LAB)/test/
 	@cp -r policies $(LAB)/
 	@[ ! -d $(CORPUS) ] || cp -r $(CORPUS) $(LAB)/corpus
+
+# What can be tested of hooks only where functions can be hooked, and the features that must be found there.
+SENSOR_TESTS := TestAttach|TestManager_(life|noGap|classes$$|undo|price)
+FEATURES = $(shell awk '$$1 == "$(1)" { $$1 = $$2 = ""; print }' test/kernels.txt)
 
 .PHONY: vmtest
 vmtest: lab ## the scenarios in virtual machines [KERNEL=6.12] [RUN=...] (root the first time)
 	@$(SUM) -p 2 $(foreach k,$(KERNEL),'vmtest $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 15m -- \
 		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_STORM=$(VMSTORM) \
-		/lab/bin/scenario.test -test.v -test.parallel=1 -test.timeout=14m -test.run "Test(Features|Scenarios)/$(RUN)"')
+		/lab/bin/scenario.test -test.v -test.parallel=1 -test.timeout=14m -test.run "Test(Features|Scenarios)/$(RUN)"') \
+		$(if $(filter .,$(RUN)),$(foreach k,$(KERNEL),'sensor $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 15m -- \
+		env SENSOR_FEATURES="$(call FEATURES,$(k))" /lab/bin/sensor.test -test.v -test.timeout=14m -test.run "$(SENSOR_TESTS)"'))
 
 .PHONY: icount
 icount: lab ## count instructions per fork, exec and exit in a virtual machine, and hold them to their limits

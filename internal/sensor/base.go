@@ -2,12 +2,15 @@
 
 // Package sensor loads the kernel half and attaches it.
 //
-// It takes compiled objects from bpf and facts from kernel, and gives the daemon a ring, counters and a snapshot of what
-// lives already.
+// It takes compiled objects from bpf, facts from kernel and plans from policy/compile, and gives the daemon a ring, counters
+// and a snapshot of what lives already. Base is what always runs: the lives of processes. Manager runs the hooks of
+// policies: it merges those that meet at one attach point (merge.go) into one program, has it generated (sensor/gen),
+// loads it (load.go), attaches it (attach.go, dispatch.go for system calls, classes.go for what is kept with processes),
+// and switches from one state to the next (manager.go, overlap.go, retire.go).
 //
-// Not here: reading the ring (event/read), meaning (event/enrich).
+// Not here: reading the ring (event/read), meaning (event/enrich), what instructions a plan becomes (sensor/gen).
 //
-// A sensor is loaded as a whole or not at all: what fails half-way is undone. Everything is closed with Close, and by the
+// A change is made as a whole or not at all: what fails half-way is undone. Everything is closed with Close, and by the
 // kernel when the agent dies. Methods may be called from any goroutine.
 package sensor
 
