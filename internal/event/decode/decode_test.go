@@ -124,6 +124,7 @@ func readHook(t *testing.T, r *Record) {
 		at = next
 		v.Int()
 		v.Bytes()
+		v.Ahead()
 		v.SockaddrUn()
 		v.File()
 		v.PerfEvent()

@@ -69,6 +69,9 @@ func FuzzRecord(f *testing.F) {
 		{Index: 0, Kind: abi.ValueInt, Fixed: uint64(1)}, {Index: 1, Kind: abi.ValueWords, Fixed: [2]uint64{1, 2}}, {Kind: abi.ValueKernelStack, Fixed: [2]uint64{1, 0}},
 		{Index: 2, Kind: abi.ValueFile, Fixed: abi.ValFile{}, Text: "/etc"}, {Index: 3, Kind: abi.ValueSock, Fixed: abi.ValSock{OwnerPid: 1}},
 	}, 3)))
+	f.Add(packed(append(append([][]byte{snapEnd(900)}, ahead(7, make([]byte, 5000))...), abitest.Hook(call, []abitest.Value{
+		{Index: 0, Kind: abi.ValueBytes, Flags: abi.ValueFlagAhead, Fixed: [2]uint64{5000, 7}},
+	}, 3))...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l := newLane(t, enrich.Options{Env: true, EnvNames: []string{"A", ""}, RealPath: true, Ancestors: true, Passwd: "/nonexistent", Proc: "/nonexistent", Programs: everyType})
 		look := func() {
