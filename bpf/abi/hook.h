@@ -228,6 +228,7 @@ struct task_class {
 enum class_flag {
 	CLASS_FORKED = 1,   /* no exec since the fork */
 	CLASS_BASELINE = 2, /* caps and ns are known */
+	CLASS_HIDDEN = 4,   /* found as a parent only */
 };
 
 /* Where values and a record are put together, taken by a program for the time of one call. Values are appended to the

@@ -13,7 +13,9 @@ __noinline __u64 task_cred(void)
 /* Thread group id in the process's own pid namespace; 0 in the initial one. */
 __noinline __u64 task_nspid_now(void)
 {
-	return pid_in_ns(me()->group_leader->thread_pid, NULL);
+	__u64 leader = peek(struct task_struct, bpf_get_current_task(), group_leader);
+
+	return pid_at(peek(struct task_struct, leader, thread_pid), NULL);
 }
 
 __noinline __u64 task_cap_effective(void)
@@ -56,7 +58,7 @@ __noinline __u64 task_ns_pid(void)
 {
 	__u32 inum = 0;
 
-	pid_in_ns(me()->thread_pid, &inum);
+	pid_at(peek(struct task_struct, bpf_get_current_task(), thread_pid), &inum);
 	return inum;
 }
 

@@ -72,27 +72,32 @@ __u32 class_changed = 0;
 SEC("iter/task")
 int class_all(struct bpf_iter__task *ctx)
 {
-	struct task_struct *t = ctx->task, *u, *rp;
-	struct task_class *c, *p;
+	struct task_struct *t = ctx->task, *rp;
+	struct task_class *c, *p = NULL;
 
 	if (!t || t->pid != t->tgid)
 		return 0;
 	c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c)
 		return 0;
-	u = plain(struct task_struct, t);
-	if (class_pass == 0) {
-		class_self(c, t->tgid, pid_in_ns(u->thread_pid, NULL), (__u64)BPF_CORE_READ(t, fs),
-			   (__u64)BPF_CORE_READ(t, mm, exe_file));
-		class_line(c);
-		if (!(c->flags & CLASS_BASELINE))
-			class_baseline(c, u);
+	rp = t->real_parent;
+	if (rp)
+		p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
+	if (class_pass) {
+		if (class_inherit(c, p))
+			class_changed++;
 		return 0;
 	}
-	rp = t->real_parent;
-	p = rp ? bpf_task_storage_get(&classes, rp->group_leader, NULL, 0) : NULL;
-	if (class_inherit(c, p))
-		class_changed++;
+	c->flags &= ~CLASS_HIDDEN;
+	class_find(c, t);
+	/* kernel: there are some on which the iterator leaves out pid 1 */
+	if (rp && rp->tgid && (!p || (p->flags & CLASS_HIDDEN))) {
+		p = bpf_task_storage_get(&classes, rp->group_leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (p) {
+			p->flags |= CLASS_HIDDEN;
+			class_find(p, rp->group_leader);
+		}
+	}
 	return 0;
 }
 

@@ -68,4 +68,20 @@ static __always_inline __u32 pid_in_ns(struct pid *pid, __u32 *inum)
 	return level ? up.nr : 0;
 }
 
+/* The same for an address. Where there is bpf_rdonly_cast it costs a tenth. */
+static __always_inline __u32 pid_at(__u64 pid, __u32 *inum)
+{
+	__u32 level = peek(struct pid, pid, level);
+	__u64 up = pid + bpf_core_field_offset(struct pid, numbers) + level * 16ull; /* kernel: struct upid */
+	__u64 ns;
+
+	if (!pid)
+		return 0;
+	if (inum) {
+		ns = peek_at(up + 8, 8);
+		*inum = peek(struct pid_namespace, ns, ns.inum);
+	}
+	return level ? peek_at(up, 4) : 0;
+}
+
 #endif

@@ -29,10 +29,11 @@ static __always_inline void class_self(struct task_class *c, __u32 pid, __u32 ns
 	struct hook_buf *b;
 	__s64 len = -1;
 
-	for (int i = 0; i < SET_WORDS; i++)
-		c->self[i] = 0;
-	if (row < 0)
-		return; /* it is unknown, and no rule holds for it */
+	if (row < 0) { /* it is unknown, and no rule holds for it */
+		for (int i = 0; i < SET_WORDS; i++)
+			c->self[i] = 0;
+		return;
+	}
 	if (file) {
 		struct two p;
 
@@ -52,6 +53,19 @@ static __always_inline void class_line(struct task_class *c)
 {
 	for (int i = 0; i < SET_WORDS; i++)
 		c->line[i] = c->self[i] | c->ancestor[i];
+}
+
+/* Finds what can be known of a process that lives already. */
+static __noinline int class_find(struct task_class *c, struct task_struct *t)
+{
+	struct task_struct *u = plain(struct task_struct, t);
+
+	class_self(c, t->tgid, pid_in_ns(u->thread_pid, NULL), (__u64)BPF_CORE_READ(t, fs),
+		   (__u64)BPF_CORE_READ(t, mm, exe_file));
+	class_line(c);
+	if (!(c->flags & CLASS_BASELINE))
+		class_baseline(c, u);
+	return 0;
 }
 
 /* A copy of a program has the same sets as the program, but for those of process numbers. */
@@ -82,7 +96,7 @@ static __always_inline void class_forked(struct task_class *c, struct task_class
 		c->parent[i] = parent ? parent->self[i] : 0;
 		c->ancestor[i] = parent ? parent->line[i] : 0;
 	}
-	c->flags |= CLASS_FORKED;
+	c->flags = (of->flags & CLASS_BASELINE) | CLASS_FORKED;
 }
 
 /* An exec without a fork: what the process was is its parent. */

@@ -529,6 +529,7 @@ const (
 const (
 	ClassForked   = 1
 	ClassBaseline = 2
+	ClassHidden   = 4
 )
 
 // The values of enum hook_limit.
