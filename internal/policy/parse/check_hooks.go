@@ -213,16 +213,8 @@ func (p *parser) checkArg(h *hook, a *policy.Arg) {
 
 // checkLabel warns of labels that the events have no place for, which the wire contract says (4.5).
 func (p *parser) checkLabel(h *hook, a *policy.Arg) {
-	if a.Label.Value == "" {
-		return
-	}
-	switch {
-	case h.kind == tracepoint || h.kind == rawTracepoint || h.kind == uprobe:
+	if a.Label.Value != "" && h.kind == uprobe {
 		p.warn(a.Label.Place, "unused-field", "events of %s do not show labels", h.kind)
-	case a == h.returnArg:
-		p.warn(a.Label.Place, "unused-field", "events do not show the label of a return value")
-	case a.Type.Value == "sockaddr" || a.Type.Value == "sockaddr_un":
-		p.warn(a.Label.Place, "unused-field", "events do not show the label of a %s", a.Type.Value)
 	}
 }
 
