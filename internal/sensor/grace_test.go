@@ -222,3 +222,31 @@ func TestManager_closeLeavesNothing(t *testing.T) {
 		return err
 	})
 }
+
+// Detach silences everything at once, and what it has silenced stays so.
+func TestManager_detach(t *testing.T) {
+	g := newRig(t, ManagerOptions{})
+	var ids []uint32
+	for _, b := range []plan.Backend{plan.BackendTp, plan.BackendSysEnter} {
+		id, err := g.m.Add(sysPlan("a", b, odd, odd))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	provoke(odd)
+	g.m.Detach()
+	provoke(odd)
+	if err := g.m.Enable(ids[0]); err == nil {
+		t.Error("a policy was switched on in what is being closed")
+	}
+	provoke(odd)
+	if got := g.told(); !equalTold(got, map[string][]uint64{"a": {odd, odd}}) {
+		t.Errorf("got %x, want the two of before", got)
+	}
+	for _, id := range ids {
+		if s, err := g.m.Stats(id); err != nil || s[0].Rules[0].Posted != 1 {
+			t.Errorf("counters are told to the end: %+v, %v", s, err)
+		}
+	}
+}

@@ -152,6 +152,9 @@ func (m *Manager) Disable(id uint32) error { return m.turnTo(id, false) }
 func (m *Manager) turnTo(id uint32, on bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
 	s := m.policies[id]
 	if s == nil {
 		return fmt.Errorf("switch policy %d: %w", id, ErrNoPolicy)

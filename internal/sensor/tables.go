@@ -178,18 +178,6 @@ func (t *tables) enable(slot int, words ruleWords) {
 	}
 }
 
-// enabled reads it.
-func (t *tables) enabled(slot int) (words ruleWords) {
-	var b [abi.SlotStateSize]byte
-	if _, err := t.bss.ReadAt(b[:], t.variable("slots", slot, abi.SlotStateSize)); err != nil {
-		panic(fmt.Sprintf("bug: read slot %d: %v", slot, err))
-	}
-	for i := range words {
-		words[i] = binary.NativeEndian.Uint64(b[8*i:])
-	}
-	return words
-}
-
 func (t *tables) set16(at int64, v uint16) {
 	t.set(at, binary.NativeEndian.AppendUint16(nil, v))
 }
