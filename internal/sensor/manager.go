@@ -279,6 +279,11 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 			return err
 		}
 	}
+	for _, p := range fresh {
+		if err := m.tables.growFor(p.p); err != nil {
+			return err
+		}
+	}
 	if err := m.loadAll(&u, fresh, bodies); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"tetragon/bpf"
 	"tetragon/internal/abi"
+	"tetragon/internal/policy/plan"
 	"tetragon/internal/sensor/gen"
 )
 
@@ -117,6 +118,9 @@ func newTables(b *Base) (*tables, error) {
 	if err := spec.Variables["wake_bytes"].Set(b.coll.Maps["events"].MaxEntries() / 4); err != nil {
 		return nil, fmt.Errorf("set constant wake_bytes: %w", err)
 	}
+	for _, name := range large {
+		spec.Maps[name].MaxEntries = smallRows
+	}
 	for name, m := range spec.Maps {
 		t.sizes[name] = m.MaxEntries
 	}
@@ -131,6 +135,50 @@ func newTables(b *Base) (*tables, error) {
 }
 
 func (t *tables) close() { t.coll.Close() }
+
+// large are tables that take megabytes, and that only programs with rate limits or tracked sockets use. They are small until
+// such a program comes: programs that are loaded before have no use for the rows.
+var large = []string{"limits", "socks"}
+
+const smallRows = 64
+
+// grow makes a large table that is small still. Programs that are loaded from now on work with it.
+func (t *tables) grow(name string) error {
+	spec := t.lib.Maps[name].Copy()
+	if t.sizes[name] == spec.MaxEntries {
+		return nil
+	}
+	m, err := ebpf.NewMap(spec)
+	if err != nil {
+		return fmt.Errorf("make the table %s: %w", name, err)
+	}
+	_ = t.coll.Maps[name].Close()
+	t.coll.Maps[name], t.sizes[name] = m, spec.MaxEntries
+	return nil
+}
+
+// growFor makes the tables that a program uses.
+func (t *tables) growFor(p *plan.Program) error {
+	for i := range p.Rules {
+		d := &p.Rules[i].Do
+		if d.RateLimit > 0 {
+			if err := t.grow("limits"); err != nil {
+				return err
+			}
+		}
+		if len(d.Track) > 0 {
+			if err := t.grow("socks"); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range p.Values {
+		if p.Values[i].Owner != 0 {
+			return t.grow("socks")
+		}
+	}
+	return nil
+}
 
 // renewClasses makes what is kept with each process anew, empty. Programs that are loaded from now on work with it.
 func (t *tables) renewClasses() error {

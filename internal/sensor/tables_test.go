@@ -5,11 +5,13 @@ package sensor
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/btf"
 
 	"tetragon/bpf"
 	"tetragon/internal/abi"
+	"tetragon/internal/policy/plan"
 )
 
 // Numbers of ours that the kernel half has too.
@@ -96,5 +98,40 @@ func TestRows(t *testing.T) {
 	}
 	if _, ok := r.take(n + 1); ok {
 		t.Error("more rows were given out than there are")
+	}
+}
+
+// What nobody uses takes no memory; a rate limit works when it comes to be used, beside programs that do not know it.
+func TestManager_largeTables(t *testing.T) {
+	g := newRig(t, ManagerOptions{})
+	if _, err := g.m.Add(sysPlan("plain", plan.BackendTp, odd, odd)); err != nil {
+		t.Fatal(err)
+	}
+	before := g.m.TableBytes()
+	limited := sysPlan("limited", plan.BackendSysEnter, odd, odd+10)
+	limited.Hooks[0].Rules[0].Do.RateLimit = time.Hour
+	if _, err := g.m.Add(limited); err != nil {
+		t.Fatal(err)
+	}
+	after := g.m.TableBytes()
+	t.Logf("tables: %d bytes, %d with rate limits", before, after)
+	if after < before+1<<20 {
+		t.Errorf("tables take %d bytes without rate limits and %d with them", before, after)
+	}
+	for range 3 {
+		provoke(odd)
+		provoke(odd + 1)
+	}
+	if got, want := g.told(), map[string][]uint64{"plain": {odd, odd, odd}, "limited": {odd, odd + 1}}; !equalTold(got, want) {
+		t.Errorf("got %x, want %x", got, want)
+	}
+	// Another program with a limit has the same table.
+	other := sysPlan("other", plan.BackendSysExit, odd, odd)
+	other.Hooks[0].Rules[0].Do.RateLimit = time.Hour
+	if _, err := g.m.Add(other); err != nil {
+		t.Fatal(err)
+	}
+	if n := g.m.TableBytes(); n != after {
+		t.Errorf("tables take %d bytes, with another program that has a limit %d", after, n)
 	}
 }
