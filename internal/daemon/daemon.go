@@ -219,6 +219,7 @@ func Run(ctx context.Context, o Options) error {
 	}()
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
+		keeper.drop() // now, not while the first events come
 		removeInfo, err = writeInfo(cfg, address)
 	}
 	if err == nil {

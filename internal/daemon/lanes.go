@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -148,7 +149,7 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 // batch is one turn of the lane.
 func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 	l.enricher.Begin(bootOffset())
-	n, _, err := next(l.record)
+	n, more, err := next(l.record)
 	if err != nil {
 		l.counters.ReadErrors.Add(1)
 		return fmt.Errorf("read the ring: %w", err)
@@ -156,7 +157,9 @@ func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 	if n > 0 {
 		l.counters.Received.Add(uint64(n))
 	}
-	l.mappings.next(false, l.mapping)
+	if !more { // a mapping comes after the exec that made it
+		l.mappings.next(false, l.mapping)
+	}
 	if err := l.account(); err != nil {
 		return err
 	}
@@ -165,6 +168,9 @@ func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 		l.count(evs)
 	}
 	l.sinks.Batch(evs) // an empty batch too: sinks tell of their own losses then
+	if more {
+		runtime.Gosched() // let the sinks write, and give back the memory that the next batch needs
+	}
 	return nil
 }
 

@@ -56,12 +56,15 @@ func (k *factsKeeper) get() (*kernel.Facts, error) {
 	return k.facts, nil
 }
 
-// drop gives their memory back.
+// drop gives their memory back, if there are any.
 func (k *factsKeeper) drop() {
 	k.mu.Lock()
+	had := k.facts != nil
 	k.facts = nil
 	k.mu.Unlock()
-	debug.FreeOSMemory()
+	if had {
+		debug.FreeOSMemory()
+	}
 }
 
 // policyLane is the policy lane, from a text to the kernel: parse, compile, and what the registry makes of the plan.

@@ -38,8 +38,8 @@ type chunk struct {
 	capacity int // as counted in queue.bytes
 }
 
-// maxFree chunks wait for reuse; more than that were needed by a burst and are given back.
-const maxFree = 8
+// maxFree chunks wait for reuse, as many as one batch of the lane fills; more were needed by a burst and are given back.
+const maxFree = 16
 
 func newQueue(chunkBytes, maxBytes, maxEvents int) *queue {
 	return &queue{

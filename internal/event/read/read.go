@@ -27,7 +27,7 @@ type Options struct {
 	Busy  time.Duration    // how long to sleep between looks while records come; 40 ms when 0, less for a small ring
 	Idle  time.Duration    // at most so long when none come; 50 ms when 0
 	Sleep func(bool) error // told before sleeping long: the kernel half wakes only a sleeper
-	Batch int              // at most so many records a call; 4096 when 0
+	Batch int              // at most so many records a call; 1024 when 0
 }
 
 // Reader reads the ring.
@@ -38,7 +38,8 @@ type Reader struct {
 	conn syscall.RawConn
 	wait time.Duration
 
-	empty int // looks in a row that found nothing
+	empty int  // looks in a row that found nothing
+	more  bool // the last batch ended before the ring was empty
 }
 
 // New opens the ring for reading. Close it.
@@ -47,7 +48,7 @@ func New(o Options) (*Reader, error) {
 		o.Idle = 50 * time.Millisecond
 	}
 	if o.Batch == 0 {
-		o.Batch = 4096
+		o.Batch = 1024 // about a megabyte of lines: what the sinks' queues reuse without asking for memory
 	}
 	size := int(o.Ring.MaxEntries())
 	if o.Busy == 0 {
@@ -85,7 +86,7 @@ func New(o Options) (*Reader, error) {
 // stopped at the limit of a batch.
 func (r *Reader) Next(f func([]byte)) (n int, more bool, err error) {
 	switch avail := r.ring.available(); {
-	case avail >= r.ring.size/4:
+	case r.more || avail >= r.ring.size/4:
 	case avail > 0 || r.wait == r.opts.Busy:
 		time.Sleep(r.opts.Busy) // let a batch gather
 	default:
@@ -95,6 +96,7 @@ func (r *Reader) Next(f func([]byte)) (n int, more bool, err error) {
 		}
 	}
 	n, more, _ = r.Rest(f)
+	r.more = more
 	if n > 0 {
 		r.wait, r.empty = r.opts.Busy, 0
 	} else if r.empty++; r.empty > 2 {
