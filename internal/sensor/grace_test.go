@@ -14,8 +14,9 @@ import (
 
 // A hook without policies stays for a while, silent, and comes back without being loaded; another one takes its place.
 func TestManager_grace(t *testing.T) {
-	for _, b := range []plan.Backend{plan.BackendTp, plan.BackendSysEnter} {
+	for _, b := range []plan.Backend{plan.BackendTp, plan.BackendFentry} {
 		t.Run(b.String(), func(t *testing.T) {
+			needBackend(t, b)
 			g := newRig(t, ManagerOptions{Grace: time.Hour})
 			add := func(p *plan.Plan) (id, prog uint32) {
 				t.Helper()
@@ -98,6 +99,25 @@ func TestManager_grace(t *testing.T) {
 			g.clean()
 		})
 	}
+}
+
+// No system call pays for policies that are gone.
+func TestManager_noGraceForCalls(t *testing.T) {
+	g := newRig(t, ManagerOptions{Grace: time.Hour})
+	id, err := g.m.Add(sysPlan("a", plan.BackendSysEnter, odd, odd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.m.Remove(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.m.retired.wait(); err != nil {
+		t.Fatal(err)
+	}
+	if g.m.sys[sysEnter].link != nil {
+		t.Error("the tracepoint of all system calls is attached to for nothing")
+	}
+	g.clean()
 }
 
 // Records of a program that is gone are still understood for a while.

@@ -522,8 +522,10 @@ func (m *Manager) after(changes []pointChange) []*program {
 	}
 	for i := range changes {
 		out = append(out, changes[i].next...)
-		if len(changes[i].next) == 0 && m.o.Grace > 0 {
-			out = append(out, changes[i].old...)
+		for _, p := range changes[i].old {
+			if len(changes[i].next) == 0 && m.rests(p) {
+				out = append(out, p)
+			}
 		}
 	}
 	for _, p := range m.idle {
@@ -774,7 +776,7 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 		}
 		delete(m.points, c.key)
 		for _, p := range out {
-			if m.o.Grace <= 0 {
+			if !m.rests(p) {
 				gone = append(gone, p)
 				continue
 			}
@@ -818,6 +820,13 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 // replaced says whether another program runs where p ran.
 func (m *Manager) replaced(p *program) bool { return len(m.points[p.p.Attach.Key()]) > 0 }
 
+// rests says whether a program stays attached when its last policy has gone. Those for system calls do not: they come and go
+// quickly, and every system call of the machine pays for the tracepoint that leads to them.
+func (m *Manager) rests(p *program) bool {
+	_, sys := dirOf(p.p.Attach.Backend)
+	return m.o.Grace > 0 && !sys
+}
+
 // rest keeps a silent program attached for the grace time.
 func (m *Manager) rest(p *program) {
 	p.silent = time.Now()
@@ -833,56 +842,9 @@ func (m *Manager) rest(p *program) {
 
 // expire ends a program that has been idle for long enough.
 func (m *Manager) expire(p *program) {
-	r := retirement{programs: []*program{p}}
-	if dir, sys := dirOf(p.p.Attach.Backend); sys {
-		if err := m.leaveChains(dir, p, &r); err != nil {
-			// It stays where it is, silent, until another change takes it out.
-			m.o.Log.Warn("take an idle program out of the system calls", "err", err)
-			return
-		}
-	}
 	m.idle = slices.DeleteFunc(m.idle, func(x *program) bool { return x == p })
-	m.retired.add(r)
+	m.retired.add(retirement{programs: []*program{p}})
 	m.dropClasses()
-}
-
-// leaveChains takes an idle program out of the chains of system calls.
-func (m *Manager) leaveChains(dir int, p *program, r *retirement) (err error) {
-	d := m.sys[dir]
-	var progs []*program
-	for _, x := range m.after(nil) {
-		if k, ok := dirOf(x.p.Attach.Backend); ok && k == dir && x != p {
-			progs = append(progs, x)
-		}
-	}
-	var u undo
-	defer func() {
-		if err != nil {
-			u.run()
-		}
-	}()
-	var heads [sysDirs]map[call]*body
-	var bodies [sysDirs][]*body
-	if heads[dir], bodies[dir], err = d.chains(progs); err != nil {
-		return err
-	}
-	if err := m.loadAll(&u, nil, bodies); err != nil {
-		return err
-	}
-	if err := m.attachAll(&u, nil, heads); err != nil {
-		return err
-	}
-	for _, b := range heads[dir] {
-		for ; b != nil; b = b.next {
-			d.bodies[b.key] = b
-		}
-	}
-	r.bodies = d.install(m.tables, heads[dir])
-	if len(heads[dir]) == 0 && d.link != nil {
-		r.links, r.progs = []link.Link{d.link}, []*ebpf.Program{d.prog}
-		d.link, d.prog = nil, nil
-	}
-	return nil
 }
 
 // Detach silences all hooks at once. What is in the ring stays there to be read.
