@@ -117,11 +117,11 @@ FEATURES = $(shell awk '$$1 == "$(1)" { $$1 = $$2 = ""; print }' test/kernels.tx
 
 .PHONY: vmtest
 vmtest: lab ## the scenarios in virtual machines [KERNEL=6.12] [RUN=...] (root the first time)
-	@$(SUM) -p 2 $(foreach k,$(KERNEL),'vmtest $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 15m -- \
+	@$(SUM) -p 2 $(foreach k,$(KERNEL),'vmtest $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 30m -- \
 		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_STORM=$(VMSTORM) \
-		/lab/bin/scenario.test -test.v -test.parallel=1 -test.timeout=14m -test.run "Test(Features|Scenarios)/$(RUN)"') \
-		$(if $(filter .,$(RUN)),$(foreach k,$(KERNEL),'sensor $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 15m -- \
-		env SENSOR_FEATURES="$(call FEATURES,$(k))" /lab/bin/sensor.test -test.v -test.timeout=14m -test.run "$(SENSOR_TESTS)"'))
+		/lab/bin/scenario.test -test.v -test.parallel=1 -test.timeout=28m -test.run "Test(Features|Scenarios)/$(RUN)"') \
+		$(if $(filter .,$(RUN)),$(foreach k,$(KERNEL),'sensor $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 30m -- \
+		env SENSOR_FEATURES="$(call FEATURES,$(k))" /lab/bin/sensor.test -test.v -test.timeout=28m -test.run "$(SENSOR_TESTS)"'))
 
 .PHONY: icount
 icount: lab ## count instructions per fork, exec and exit in a virtual machine, and hold them to their limits

@@ -37,10 +37,10 @@ var protoFiles = []protoreflect.FileDescriptor{
 var ours = map[string]bool{
 	"RateLimitInfo.losses": true, "EventLoss": true,
 	"GetHealthStatusResponse.balance": true, "StageBalance": true, "StageDrop": true,
-	"GetHealthStatusResponse.notes": true,
+	"GetHealthStatusResponse.notes":     true,
 	"AddTracingPolicyRequest.variables": true, "AddTracingPolicyRequest.file": true, "AddTracingPolicyRequest.replace": true,
 	"AddTracingPolicyRequest.VariablesEntry": true,
-	"TracingPolicyStatus.warnings": true, "TracingPolicyStatus.hooks": true, "TracingPolicyStatus.file": true, "TracingPolicyHook": true,
+	"TracingPolicyStatus.warnings":           true, "TracingPolicyStatus.hooks": true, "TracingPolicyStatus.file": true, "TracingPolicyHook": true,
 }
 
 // TestContract_unchanged holds the descriptors against the list in testdata. A line that changes or goes breaks clients;
