@@ -42,6 +42,9 @@ func TestManager_cgroup(t *testing.T) {
 				}},
 			}
 			id, err := g.m.Add(&plan.Plan{Policy: "a", Hooks: []plan.Hook{h}})
+			if err != nil && strings.Contains(err.Error(), "unknown func") {
+				t.Skipf("feature %s_task: before 6.2 or so these programs may not ask for the current task, and are not needed, as functions can be hooked", c.backend)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

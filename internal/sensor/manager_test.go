@@ -363,7 +363,7 @@ func TestManager_undo(t *testing.T) {
 		h.Values = append(h.Values, plan.Value{Source: plan.Source{Kind: plan.SourceArg}, Type: plan.TypeString})
 		h.Rules[0].Filters = append(h.Rules[0].Filters, plan.Filter{Kind: plan.FilterContains, Value: 2, Strings: []string{"needle"}})
 		last := &p.Hooks[len(p.Hooks)-1]
-		last.Attach.Symbol = "sched_process_exit"
+		last.Attach.Symbol = "sched_process_fork"
 		bad(last)
 		return p
 	}
@@ -382,11 +382,11 @@ func TestManager_undo(t *testing.T) {
 		want string
 	}{
 		{"attach", func(h *plan.Hook) { h.Attach.Symbol = "no_such_tracepoint" }, "attach raw_tracepoint to no_such_tracepoint: "},
-		{"generate", func(h *plan.Hook) { h.Values[0].Source.Kind = plan.SourceReturn + 99 }, "generate a program for raw_tracepoint:sched_process_exit: "},
+		{"generate", func(h *plan.Hook) { h.Values[0].Source.Kind = plan.SourceReturn + 99 }, "generate a program for raw_tracepoint:sched_process_fork: "},
 		{"verify", func(h *plan.Hook) { // reads behind the end of the tracepoint's arguments
 			h.Values[1].Source.N = 12
-		}, "load raw_tracepoint to sched_process_exit: "},
-		{"merge", func(h *plan.Hook) { h.Rules[0].Filters[1].Value = 7 }, "merge raw_tracepoint:sched_process_exit: policy bad, selector 0: value 7 of 2 is meant"},
+		}, "load raw_tracepoint to sched_process_fork: "},
+		{"merge", func(h *plan.Hook) { h.Rules[0].Filters[1].Value = 7 }, "merge raw_tracepoint:sched_process_fork: policy bad, selector 0: value 7 of 2 is meant"},
 		{"no rules", func(h *plan.Hook) { h.Rules = nil }, "add policy bad: "},
 		{"system call", func(h *plan.Hook) {
 			h.Attach = plan.Attach{Backend: plan.BackendSysEnter, Calls: []plan.Call{{ABI: "x64", Nr: 512}}}
