@@ -27,7 +27,7 @@ type job struct {
 	prog *ebpf.Program // the result
 }
 
-// loadChunk is how many programs one Collection gets before another is begun, so that two CPUs have something to do.
+// loadChunk is how many programs one Collection gets at most before another is begun, so that all CPUs have something to do.
 const loadChunk = 16
 
 // load loads all programs, or none. They share maps and the decoded types of the kernel; the verifier works on several at
@@ -42,7 +42,8 @@ func (t *tables) load(jobs []*job, f *kernel.Facts, verbose bool) error {
 		}
 		shared = append(shared, j)
 	}
-	chunks = append(chunks, slices.Collect(slices.Chunk(shared, loadChunk))...)
+	cpus := runtime.GOMAXPROCS(0)
+	chunks = append(chunks, slices.Collect(slices.Chunk(shared, max(1, min(loadChunk, (len(shared)+cpus-1)/cpus))))...)
 	todo := make(chan []*job, len(chunks))
 	for _, c := range chunks {
 		todo <- c
@@ -50,7 +51,7 @@ func (t *tables) load(jobs []*job, f *kernel.Facts, verbose bool) error {
 	close(todo)
 	var wg sync.WaitGroup
 	errs := make([]error, len(chunks))
-	for i := range min(runtime.GOMAXPROCS(0), len(chunks)) {
+	for i := range min(cpus, len(chunks)) {
 		wg.Go(func() {
 			for c := range todo {
 				if errs[i] = t.loadChunk(c, f, verbose); errs[i] != nil {
