@@ -137,3 +137,23 @@ func TestCgroupRoot(t *testing.T) {
 		}
 	}
 }
+
+// A program at the return of a function sees the result.
+func TestAttach_kretprobe(t *testing.T) {
+	needBackend(t, plan.BackendKretprobe)
+	g := newRig(t, ManagerOptions{})
+	p := sysPlan("a", plan.BackendKprobe, odd, odd)
+	h := &p.Hooks[0]
+	h.Attach = plan.Attach{Backend: plan.BackendKretprobe, Symbol: getpgid, Params: 1, Regs: true}
+	h.Values = []plan.Value{{Source: plan.Source{Kind: plan.SourceReturn}, Type: plan.TypeInt, Bits: 32, Signed: true}}
+	result := -int64(unix.ESRCH)
+	h.Rules[0].Filters[1].Ranges = []plan.Range{{Lo: uint64(result), Hi: uint64(result)}}
+	if _, err := g.m.Add(p); err != nil {
+		t.Fatal(err)
+	}
+	provoke(odd)         // no such process
+	provoke(os.Getpid()) // is there
+	if got := g.told(); !equalTold(got, map[string][]uint64{"a": {uint64(result)}}) {
+		t.Errorf("got %x", got)
+	}
+}
