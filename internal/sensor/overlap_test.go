@@ -84,7 +84,7 @@ func TestManager_noGap(t *testing.T) {
 				}
 			}
 			// A second, or as long as it takes under emulation for some changes.
-			for begin := time.Now(); time.Since(begin) < time.Second || changed.Load() < 12 && time.Since(begin) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+			for begin := time.Now(); time.Since(begin) < time.Second || changed.Load() < 12 && time.Since(begin) < 90*time.Second; time.Sleep(5 * time.Millisecond) {
 				read()
 			}
 			stop.Store(true)
