@@ -42,8 +42,9 @@ func TestManager_cgroup(t *testing.T) {
 				}},
 			}
 			id, err := g.m.Add(&plan.Plan{Policy: "a", Hooks: []plan.Hook{h}})
-			if err != nil && strings.Contains(err.Error(), "unknown func") {
-				t.Skipf("feature %s_task: before 6.2 or so these programs may not ask for the current task, and are not needed, as functions can be hooked", c.backend)
+			if err != nil && (strings.Contains(err.Error(), "unknown func") || strings.Contains(err.Error(), "cannot use helper")) {
+				// 6.1 does not let them ask who runs, 6.12 not for what is kept with a task. 6.18 does.
+				t.Skipf("feature %s_task: this kernel's programs of that type know no current task", c.backend)
 			}
 			if err != nil {
 				t.Fatal(err)
