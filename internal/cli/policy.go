@@ -191,19 +191,9 @@ func (a *app) policyExplain() *cobra.Command {
 is decided, about how many instructions a call costs, and how an equivalent differs from what was asked for.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := t.facts()
+			pl, err := a.planOf(&t, args[0])
 			if err != nil {
 				return err
-			}
-			_, pl, d, err := t.compilePolicy(args[0], f)
-			if err != nil {
-				return err
-			}
-			if err := writeDiagnostics(a.opts.Err, a.newPainter(a.opts.Err, "auto"), d); err != nil {
-				return err
-			}
-			if d.Bad() {
-				return fmt.Errorf("policy %s has mistakes", args[0])
 			}
 			text := pl.Explain()
 			if asPlan {
@@ -215,6 +205,25 @@ is decided, about how many instructions a call costs, and how an equivalent diff
 	t.register(cmd)
 	cmd.Flags().BoolVar(&asPlan, "plan", false, "print the compiled plan instead, a fact a line")
 	return cmd
+}
+
+// planOf compiles a policy and writes what there is to be said of it; mistakes are an error.
+func (a *app) planOf(t *targetKernel, file string) (*plan.Plan, error) {
+	f, err := t.facts()
+	if err != nil {
+		return nil, err
+	}
+	_, pl, d, err := t.compilePolicy(file, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeDiagnostics(a.opts.Err, a.newPainter(a.opts.Err, "auto"), d); err != nil {
+		return nil, err
+	}
+	if d.Bad() {
+		return nil, fmt.Errorf("policy %s has mistakes", file)
+	}
+	return pl, nil
 }
 
 // writeLines writes a text whose lines may hold anything.
@@ -238,19 +247,9 @@ input, and tells of each event that one of its hooks could have made which selec
 taken as unknown. Arguments are told apart by their place in the event.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := t.facts()
+			pl, err := a.planOf(&t, args[0])
 			if err != nil {
 				return err
-			}
-			_, pl, d, err := t.compilePolicy(args[0], f)
-			if err != nil {
-				return err
-			}
-			if err := writeDiagnostics(a.opts.Err, a.newPainter(a.opts.Err, "auto"), d); err != nil {
-				return err
-			}
-			if d.Bad() {
-				return fmt.Errorf("policy %s has mistakes", args[0])
 			}
 			in := a.opts.In
 			if len(args) == 2 {

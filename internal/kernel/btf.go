@@ -231,7 +231,7 @@ func (f *Facts) Follow(root, path string) (*Member, error) {
 		if len(m.Steps) >= maxSteps {
 			return nil, fmt.Errorf("it has more than %d steps", maxSteps)
 		}
-		t = skip(t)
+		t = btf.UnderlyingType(t)
 		if w.index >= 0 {
 			switch u := t.(type) {
 			case *btf.Array:
@@ -264,7 +264,7 @@ func (f *Facts) Follow(root, path string) (*Member, error) {
 				break
 			}
 			load()
-			t = skip(p.Target)
+			t = btf.UnderlyingType(p.Target)
 		}
 		x, bits, ok := member(t, w.name)
 		if !ok {
@@ -279,7 +279,7 @@ func (f *Facts) Follow(root, path string) (*Member, error) {
 		t = x.Type
 	}
 	last := t
-	t = skip(t)
+	t = btf.UnderlyingType(t)
 	m.Type = typeName(last)
 	m.Name = baseName(last)
 	switch u := t.(type) {
@@ -311,11 +311,11 @@ func wraps(t btf.Type) bool {
 	if !ok || len(s.Members) != 1 {
 		return false
 	}
-	switch u := skip(s.Members[0].Type).(type) {
+	switch u := btf.UnderlyingType(s.Members[0].Type).(type) {
 	case *btf.Int:
 		return true
 	case *btf.Array:
-		_, ok := skip(u.Type).(*btf.Int)
+		_, ok := btf.UnderlyingType(u.Type).(*btf.Int)
 		return ok
 	}
 	return false
@@ -387,26 +387,6 @@ func splitPath(path string) ([]pathWord, error) {
 	return out, nil
 }
 
-// skip goes through what does not change how a type is laid out.
-func skip(t btf.Type) btf.Type {
-	for {
-		switch u := t.(type) {
-		case *btf.Typedef:
-			t = u.Type
-		case *btf.Const:
-			t = u.Type
-		case *btf.Volatile:
-			t = u.Type
-		case *btf.Restrict:
-			t = u.Type
-		case *btf.TypeTag:
-			t = u.Type
-		default:
-			return t
-		}
-	}
-}
-
 func membersOf(t btf.Type) []btf.Member {
 	switch u := t.(type) {
 	case *btf.Struct:
@@ -424,7 +404,7 @@ func member(t btf.Type, name string) (btf.Member, uint32, bool) {
 			return m, 0, true
 		}
 		if m.Name == "" {
-			if x, b, ok := member(skip(m.Type), name); ok {
+			if x, b, ok := member(btf.UnderlyingType(m.Type), name); ok {
 				x.Offset += m.Offset
 				return x, b, true
 			}
@@ -441,7 +421,7 @@ func memberNames(t btf.Type) []string {
 		case len(out) >= 12:
 			return append(out, "...")
 		case m.Name == "":
-			out = append(out, memberNames(skip(m.Type))...)
+			out = append(out, memberNames(btf.UnderlyingType(m.Type))...)
 		default:
 			out = append(out, m.Name)
 		}

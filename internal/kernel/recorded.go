@@ -198,13 +198,13 @@ type reducer struct {
 // walk marks the members on a way, as far as it leads.
 func (r *reducer) walk(t btf.Type, words []pathWord) {
 	for len(words) > 0 {
-		t = skip(t)
+		t = btf.UnderlyingType(t)
 		for {
 			p, ok := t.(*btf.Pointer)
 			if !ok {
 				break
 			}
-			t = skip(p.Target)
+			t = btf.UnderlyingType(p.Target)
 		}
 		if words[0].index >= 0 {
 			if a, ok := t.(*btf.Array); ok {
@@ -220,7 +220,7 @@ func (r *reducer) walk(t btf.Type, words []pathWord) {
 		t, words = next, words[1:]
 	}
 	// What is at the end is kept whole if it is a number in a coat.
-	if s, ok := skip(t).(*btf.Struct); ok && wraps(s) {
+	if s, ok := btf.UnderlyingType(t).(*btf.Struct); ok && wraps(s) {
 		r.set(s, 0)
 	}
 }
@@ -242,7 +242,7 @@ func (r *reducer) mark(t btf.Type, name string) btf.Type {
 		if m.Name != "" {
 			continue
 		}
-		if x := r.mark(skip(m.Type), name); x != nil {
+		if x := r.mark(btf.UnderlyingType(m.Type), name); x != nil {
 			r.set(t, i)
 			return x
 		}
