@@ -800,9 +800,10 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 	if handover {
 		// Whoever passed the new program while it was silent must have passed the old one before that falls silent.
 		quiesce()
-		// A thread that was told of by the old program alone is told of by both at its next call, if that comes soon: see Twins.
-		time.Sleep(2 * twinApart)
+		// Nothing that runs the old program alone now runs the new one alone in the same call: see window.pair.
+		time.Sleep(200 * time.Microsecond)
 	}
+	m.windows.off(overlaps)
 	for _, p := range gone {
 		// A program for system calls that nothing leads to any more finishes what it has begun.
 		if _, sys := dirOf(p.p.Attach.Backend); !sys || !m.replaced(p) {

@@ -19,8 +19,24 @@ import (
 type window struct {
 	point    uint32 // number of the attach point
 	from, on uint64 // boot clock: the new programs were switched on between these
-	until    uint64 // the old ones had been switched off
+	off      uint64 // the old ones were still on
+	until    uint64 // the last record of an old one has this time at the latest
 	programs []uint32
+}
+
+// pair says whether a record by program `then` at time b tells the call that program `first` told at time a. They are of one
+// thread, which told nothing in between, and the kernel runs first before then.
+func (w *window) pair(first, then *plan.Program, a, b uint64) bool {
+	if (then.ID > first.ID) != oldFirst(first.Attach.Backend) {
+		return false
+	}
+	if !oldFirst(first.Attach.Backend) {
+		// The new program was on, as it told something, and stays on: it would have told a later call before the old one did.
+		return true
+	}
+	// The new one was on when the old one told its call, so it told the same; or the old one was on when the new one told its
+	// call, and had told it. Else one call lasted as long as the overlap, for which swap takes care that it is none.
+	return a > w.on || b < w.off
 }
 
 // has says whether a record lies in the window.
@@ -50,7 +66,10 @@ func (ws *windows) begin(key string, programs []uint32) *window {
 		ws.last++
 		ws.points[key] = ws.last
 	}
-	w := &window{point: ws.points[key], from: bootTime() - uint64(twinDelay), on: math.MaxUint64, until: math.MaxUint64, programs: programs}
+	w := &window{
+		point: ws.points[key], from: bootTime() - uint64(twinDelay), programs: programs,
+		on: math.MaxUint64, off: math.MaxUint64, until: math.MaxUint64,
+	}
 	ws.list = append(ws.list, w)
 	ws.some.Store(true)
 	return w
@@ -62,6 +81,15 @@ func (ws *windows) on(list []*window) {
 	defer ws.mu.Unlock()
 	for _, w := range list {
 		w.on = bootTime()
+	}
+}
+
+// off notes that the old programs are about to be switched off.
+func (ws *windows) off(list []*window) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range list {
+		w.off = bootTime()
 	}
 }
 
@@ -88,8 +116,9 @@ func (ws *windows) end(list []*window) {
 	})
 }
 
-// twinDelay is how long a program may take from its first instruction to its record, at the very most.
-const twinDelay = 10 * time.Millisecond
+// twinDelay is how long a program may take from its first instruction to its record, at the very most. In a guest whose
+// host is busy a processor stands still for tens of milliseconds.
+const twinDelay = time.Second
 
 // Twins finds the second of two records that tell the same call. It belongs to the goroutine that reads the ring, and wants
 // to see every record of a hook, in the ring's order.
@@ -104,9 +133,6 @@ type telling struct {
 	program uint32
 	time    uint64
 }
-
-// twinApart is how far the records of one call are apart when it is not certain that there are two.
-const twinApart = 100 * time.Microsecond
 
 // NewTwins makes a finder of twins.
 func NewTwins(m *Manager) *Twins { return &Twins{m: m} }
@@ -129,12 +155,9 @@ func (t *Twins) Told(program, tid uint32, time uint64) *plan.Program {
 	}
 	k := twinKey{ws.list[i].point, tid}
 	if x, ok := t.last[k]; ok && x.program != program {
+		first, then := t.m.Program(x.program), t.m.Program(program)
 		for _, w := range ws.list[i:] {
-			// A thread that is held up between the two programs may tell the second much later.
-			if !w.has(program, time) || !w.has(x.program, x.time) || x.time <= w.on && time-x.time > uint64(twinApart) {
-				continue
-			}
-			if first := t.m.Program(x.program); first != nil && (program > x.program) == oldFirst(first.Attach.Backend) {
+			if w.has(program, time) && w.has(x.program, x.time) && first != nil && then != nil && w.pair(first, then, x.time, time) {
 				delete(t.last, k)
 				return first
 			}

@@ -141,6 +141,7 @@ func TestTwins(t *testing.T) {
 	twins := NewTwins(m)
 	w := m.windows.begin("x", []uint32{1, 2, 11, 12})
 	at := bootTime() + 1000
+	w.on, w.off = at+150_000, at+600_000
 	us := func(n uint64) uint64 { return at + n*1000 }
 	for _, c := range []struct {
 		program, tid uint32
@@ -153,7 +154,10 @@ func TestTwins(t *testing.T) {
 		// The newer program runs first.
 		{11, 17, us(60), -1}, {11, 17, us(70), -1}, {12, 17, us(80), -1}, {11, 17, us(81), 12}, {12, 17, us(90), -1}, {11, 17, us(91), 12},
 		{12, 17, us(100), -1}, {12, 17, us(110), -1},
-		{1, 8, us(200), -1}, {2, 8, us(301), -1}, // too far apart
+		{1, 8, us(200), -1}, {2, 8, us(9999), 1}, // the thread was held up between the two, and the new one was on
+		{1, 8, us(140), -1}, {2, 8, us(590), 1}, // the old one was on
+		{1, 8, us(140), -1}, {2, 8, us(610), -1}, // two calls: the old one alone, the new one alone
+		{12, 18, us(140), -1}, {11, 18, us(9999), 12}, // the old one's telling is always of the call that the new one told
 		{1, 8, us(400), -1}, {2, 9, us(401), -1}, // of different threads
 		{1, 9, us(500), -1}, {3, 9, us(501), -1}, {2, 9, us(502), 1}, // one of a program that is not concerned
 	} {
