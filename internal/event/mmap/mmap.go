@@ -118,6 +118,17 @@ func New(o Options) (*Reader, error) {
 	return r, nil
 }
 
+// Stop ends the watch: what is mapped after it returns is not told. What was mapped before is still to be had by Rest.
+func (r *Reader) Stop() error {
+	var errs []error
+	for _, g := range r.rings {
+		if err := g.stop(); err != nil {
+			errs = append(errs, fmt.Errorf("stop the mapping events: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Close closes the rings. What is in them is gone; see Rest.
 func (r *Reader) Close() error {
 	var errs []error

@@ -459,6 +459,28 @@ func TestLive_mapping(t *testing.T) {
 	}
 }
 
+// After Stop what was mapped before is told, and nothing else.
+func TestLive_stop(t *testing.T) {
+	r := live(t, Options{})
+	before, after := copyOf(t, "/bin/true"), copyOf(t, "/bin/true")
+	if err := exec.Command(before).Run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command(after).Run(); err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]int{}
+	if _, err := r.Rest(func(m Mapping) { told[string(m.Path)]++ }); err != nil {
+		t.Fatal(err)
+	}
+	if told[before] != 1 || told[after] != 0 {
+		t.Errorf("the file before was told %d times, the one after %d times; want 1 and 0", told[before], told[after])
+	}
+}
+
 // Where the kernel gives no build id, the file is read.
 func TestLive_readsNote(t *testing.T) {
 	path := copyOf(t, "/bin/true")

@@ -78,6 +78,11 @@ func newRing(mem []byte, page int) *ring {
 	}
 }
 
+// stop makes the kernel write no more records.
+func (g *ring) stop() error {
+	return unix.IoctlSetInt(g.fd, unix.PERF_EVENT_IOC_DISABLE, 0)
+}
+
 func (g *ring) close() error {
 	err := unix.Munmap(g.mem)
 	return errors.Join(err, unix.Close(g.fd))
