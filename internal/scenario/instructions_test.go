@@ -47,26 +47,38 @@ func TestInstructions(t *testing.T) {
 	lives(t, 20) // whatever is done once
 	settle(t, a)
 
-	// In the kernel. Statistics cost some instructions themselves; the limits hold with them.
-	const n = 300
+	// In the kernel. Statistics cost some instructions themselves; the limits hold with them. Of some rounds the cheapest
+	// counts: interrupts, and a memory allocator that fetches new pages at this moment, are not the programs' doing.
+	const n, rounds = 300, 4
 	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := programs(t)
-	lives(t, n)
-	after := programs(t)
+	cost := map[string]runStats{}
+	for range rounds {
+		before := programs(t)
+		lives(t, n)
+		for name, after := range programs(t) {
+			d := runStats{time: after.time - before[name].time, runs: after.runs - before[name].runs}
+			if c, ok := cost[name]; !ok || d.time < c.time {
+				cost[name] = d
+			}
+		}
+		settle(t, a)
+	}
 	if err := stats.Close(); err != nil {
 		t.Fatal(err)
 	}
-	settle(t, a)
 
 	// In the agent.
 	const m = 1000
-	cpu := cpuTime(t, a)
-	lives(t, m)
-	settle(t, a)
-	cpu = cpuTime(t, a) - cpu
+	cpu := ^uint64(0)
+	for range 3 {
+		before := cpuTime(t, a)
+		lives(t, m)
+		settle(t, a)
+		cpu = min(cpu, cpuTime(t, a)-before)
+	}
 
 	fmt.Printf("%-34s %12s %12s %8s\n", "what", "is", "at most", "runs")
 	check := func(what string, is, most uint64, runs uint64) {
@@ -77,17 +89,15 @@ func TestInstructions(t *testing.T) {
 			}
 		})
 	}
-	perLife := func(names ...string) (cost, runs uint64) {
+	perLife := func(names ...string) (sum, runs uint64) {
 		for _, name := range names {
-			d := after[name].time - before[name].time
-			r := after[name].runs - before[name].runs
 			if len(names) > 1 {
-				fmt.Printf("%-34s %12d %12s %8d\n", "  "+name, d/n, "", r)
+				fmt.Printf("%-34s %12d %12s %8d\n", "  "+name, cost[name].time/n, "", cost[name].runs)
 			}
-			cost += d
-			runs = max(runs, r)
+			sum += cost[name].time
+			runs = max(runs, cost[name].runs)
 		}
-		return cost / n, runs
+		return sum / n, runs
 	}
 	for _, row := range []struct {
 		what  string
@@ -98,11 +108,11 @@ func TestInstructions(t *testing.T) {
 		{"fork in the kernel", maxFork, []string{"proc_fork"}},
 		{"exit in the kernel", maxExit, []string{"proc_exit"}},
 	} {
-		cost, runs := perLife(row.names...)
+		sum, runs := perLife(row.names...)
 		if runs < n {
 			t.Errorf("%s: programs %v ran %d times in %d lives", row.what, row.names, runs, n)
 		}
-		check(row.what, cost, row.most, runs)
+		check(row.what, sum, row.most, runs)
 	}
 	check("agent per life", cpu/m, maxAgent, m)
 	check("agent until the first event", start, maxStart, 1)
