@@ -43,11 +43,9 @@ func (m *mappings) want(yes bool) error {
 		m.reader = r
 	case !yes && m.reader != nil:
 		// Whoever deletes a policy does not hear of what is mapped afterwards, although the lane reads later.
-		if err := m.reader.Stop(); err != nil {
-			m.log.Warn("end the watch of executable mappings", "err", err)
-		}
-		m.ending = append(m.ending, m.reader)
-		m.reader = nil
+		r := m.reader
+		m.ending, m.reader = append(m.ending, r), nil
+		return r.Stop()
 	}
 	return nil
 }

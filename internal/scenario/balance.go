@@ -41,8 +41,8 @@ func parseBalance(text string) []stage {
 }
 
 // harmless are the reasons for which nothing is lost: the record changed the table and was never to be an event, the
-// process was known already, a filter did not want the event, two programs that changed places told one call.
-var harmless = []string{"state_only", "already_known", "filtered", "told_before"}
+// process was known already, a filter did not want the event.
+var harmless = []string{"state_only", "already_known", "filtered"}
 
 // checkBalance holds an account to its promise: at each stage seen = delivered + drops by named reason, nothing pending,
 // and no drops but for reasons in allowed.

@@ -798,10 +798,9 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 	}
 	m.windows.on(overlaps)
 	if handover {
-		// Whoever passed the new program while it was silent must have passed the old one before that falls silent.
+		// Whoever passed the new program while it was silent must have passed the old one before that falls silent; and no call
+		// passes the old one before the new one was on, and the new one after the old one is off: see window.pair.
 		quiesce()
-		// Nothing that runs the old program alone now runs the new one alone in the same call: see window.pair.
-		time.Sleep(200 * time.Microsecond)
 	}
 	m.windows.off(overlaps)
 	for _, p := range gone {

@@ -24,18 +24,19 @@ type window struct {
 	programs []uint32
 }
 
-// pair says whether a record by program `then` at time b tells the call that program `first` told at time a. They are of one
-// thread, which told nothing in between, and the kernel runs first before then.
-func (w *window) pair(first, then *plan.Program, a, b uint64) bool {
-	if (then.ID > first.ID) != oldFirst(first.Attach.Backend) {
+// pair says whether a record of a program at time b tells the call that program first told at time a. Nothing was told of
+// their thread in between.
+func (w *window) pair(first *plan.Program, program uint32, a, b uint64) bool {
+	old := oldFirst(first.Attach.Backend)
+	if (program > first.ID) != old { // it runs before first
 		return false
 	}
-	if !oldFirst(first.Attach.Backend) {
+	if !old {
 		// The new program was on, as it told something, and stays on: it would have told a later call before the old one did.
 		return true
 	}
 	// The new one was on when the old one told its call, so it told the same; or the old one was on when the new one told its
-	// call, and had told it. Else one call lasted as long as the overlap, for which swap takes care that it is none.
+	// call, and had told it. Else it would be one call that lasted all the overlap: swap waits until there is none.
 	return a > w.on || b < w.off
 }
 
@@ -155,9 +156,9 @@ func (t *Twins) Told(program, tid uint32, time uint64) *plan.Program {
 	}
 	k := twinKey{ws.list[i].point, tid}
 	if x, ok := t.last[k]; ok && x.program != program {
-		first, then := t.m.Program(x.program), t.m.Program(program)
+		first := t.m.Program(x.program)
 		for _, w := range ws.list[i:] {
-			if w.has(program, time) && w.has(x.program, x.time) && first != nil && then != nil && w.pair(first, then, x.time, time) {
+			if first != nil && w.has(program, time) && w.has(x.program, x.time) && w.pair(first, program, x.time, time) {
 				delete(t.last, k)
 				return first
 			}
