@@ -10,6 +10,7 @@ type Hook struct {
 	Event    string // of KindTracepoint
 	Message  string
 	Tags     []string
+	Alike    uint64 // hooks with the same number, not 0, have all of the above in common
 
 	Action       Action // last one of the rule that matched
 	ReturnAction Action // likewise of the return

@@ -80,6 +80,7 @@ func (p *BinaryProperties) Any() bool {
 type Encoded struct {
 	JSON []byte // the object, braces included
 	Wire []byte // the message's bytes, without tag and length
+	Made uint64 // number of the JSON, another one for each that was made
 
 	// Where JSON holds what differs in the events of hooks; 0: not looked for.
 	Refcnt, RefcntEnd, Tid, TidEnd uint32

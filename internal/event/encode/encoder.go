@@ -40,6 +40,9 @@ type Encoder struct {
 	hook     hookScratch
 	clock    clock
 	loose    []byte // fragments of this event that are not kept
+
+	lines         lines
+	fragmentsMade uint64 // number of the last fragment that was kept
 }
 
 // New returns an Encoder.
@@ -67,6 +70,11 @@ const (
 
 // AppendJSON adds the event as one line of JSON, without the newline.
 func (e *Encoder) AppendJSON(b []byte, ev *event.Event) []byte {
+	if ev.Hook != nil && e.opts.KeepFragments {
+		if b, ok := e.appendLine(b, ev); ok {
+			return b
+		}
+	}
 	return e.message(ev, formJSON).AppendJSON(b)
 }
 
@@ -132,7 +140,8 @@ func (e *Encoder) fragment(p *event.Process, f form) Fragment {
 		return pack(made, f)
 	}
 	if f == formJSON {
-		p.Encoded.JSON, p.Encoded.TidEnd = append(p.Encoded.JSON[:0], made...), 0
+		e.fragmentsMade++
+		p.Encoded.JSON, p.Encoded.TidEnd, p.Encoded.Made = append(p.Encoded.JSON[:0], made...), 0, e.fragmentsMade
 	} else {
 		p.Encoded.Wire = append(p.Encoded.Wire[:0], made...)
 	}

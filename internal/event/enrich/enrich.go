@@ -90,6 +90,7 @@ type Enricher struct {
 	cwd    []byte
 
 	layouts map[uint32]*layout
+	alike   uint64 // last number of an event.Hook.Alike
 	long    longValues
 	values  []decode.Value  // of the record at hand, by index; Kind 0: not there
 	stacks  [2]decode.Value // likewise, of the kernel and of the process

@@ -67,6 +67,10 @@ func (e *Enricher) layoutOf(id uint32) *layout {
 		e.layouts = make(map[uint32]*layout)
 	}
 	l := newLayout(p)
+	for i := range l.groups {
+		l.groups[i].hook.Alike = e.alike + 1
+		e.alike += 1 + uint64(len(l.groups[i].names)) // one for each name that it may have
+	}
 	e.layouts[id] = l
 	return l
 }
@@ -225,6 +229,7 @@ func (e *Enricher) hit(r *decode.Record, g *group, o *orders) {
 	*h = g.hook
 	if i := int(r.Hook.Which); i < len(g.names) {
 		h.Function = g.names[i]
+		h.Alike += 1 + uint64(i)
 	}
 	h.Action, h.ReturnAction = o.action, o.returned
 	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
