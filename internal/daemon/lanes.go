@@ -170,9 +170,19 @@ func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 	l.sinks.Batch(evs) // an empty batch too: sinks tell of their own losses then
 	if more {
 		runtime.Gosched() // let the sinks write, and give back the memory that the next batch needs
+		for i := 0; i < maxWaits && l.sinks.Behind() && l.reader.Roomy(); i++ {
+			time.Sleep(waitForSinks)
+		}
 	}
 	return nil
 }
+
+// In a flood, records wait in the ring for a sink that is behind, as long as the ring has room and at most so long a batch:
+// a record is a tenth of the line that is made of it.
+const (
+	waitForSinks = time.Millisecond
+	maxWaits     = 20
+)
 
 // record takes one raw record.
 func (l *lane) record(raw []byte) {

@@ -344,6 +344,9 @@ func TestWriter_stuckLosesItsOwnOnly(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
+	if b.Behind() {
+		t.Error("a sink is behind before the first event")
+	}
 	stuck.mu.Lock()
 	const n = 30000 // more than the one chunk that the queue may have
 	for range 3 {
@@ -354,8 +357,12 @@ func TestWriter_stuckLosesItsOwnOnly(t *testing.T) {
 	if got := drops(b.balance(t, "stuck"))["queue_full"]; got == 0 || got >= n {
 		t.Errorf("stuck sink dropped %d of %d", got, n)
 	}
+	if !b.Behind() {
+		t.Error("the stuck sink is not behind")
+	}
 	stuck.mu.Unlock()
 	until(t, "the stuck one goes on", func() bool { return b.balance(t, "stuck").Pending == 0 })
+	until(t, "none is behind", func() bool { return !b.Behind() })
 	b.Batch(nil) // says what was lost
 	b.close(t)
 	full := drops(b.balance(t, "stuck"))["queue_full"]

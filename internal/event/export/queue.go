@@ -202,6 +202,13 @@ func (q *queue) abandon() (left int) {
 	return left
 }
 
+// behind says whether more than half of the queue is taken.
+func (q *queue) behind() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes > q.maxBytes/2 && !q.gone
+}
+
 // busy says whether events wait, those of the consumer's chunk included.
 func (q *queue) busy() bool {
 	q.mu.Lock()

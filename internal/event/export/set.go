@@ -109,6 +109,17 @@ func (s *Set) Batch(evs []event.Event) {
 	}
 }
 
+// Behind says whether a file or standard output has more than half of its queue to write: a lane that has somewhere else
+// to leave events for a while loses none then. Streams are not waited for. Lane only.
+func (s *Set) Behind() bool {
+	for _, k := range *s.sinks.Load() {
+		if k.finished != nil && k.q.behind() {
+			return true
+		}
+	}
+	return false
+}
+
 // give encodes one event into the queues of the sinks that want it. Where two sinks share a format, the second copies
 // what was encoded for the first.
 func (s *Set) give(ev *event.Event, sinks []*sink, now time.Time) {

@@ -136,6 +136,9 @@ func (r *Reader) Rest(f func([]byte)) (n int, more bool, err error) {
 	return n, true, nil
 }
 
+// Roomy says whether less than half of the ring is taken, so that what is in it may stay a while.
+func (r *Reader) Roomy() bool { return r.ring.available() < r.ring.size/2 }
+
 // Close gives everything back.
 func (r *Reader) Close() error {
 	return errors.Join(r.ring.unmap(), r.file.Close())
