@@ -91,12 +91,15 @@ type Enricher struct {
 
 	layouts map[uint32]*layout
 	alike   uint64 // last number of an event.Hook.Alike
-	long    longValues
-	values  []decode.Value  // of the record at hand, by index; Kind 0: not there
-	stacks  [2]decode.Value // likewise, of the kernel and of the process
-	symbols symbols
-	mapsOf  uint32 // process that maps is of
-	maps    []region
+
+	layout   *layout // the last one of this batch; nil: none
+	layoutID uint32
+	long     longValues
+	values   []decode.Value  // of the record at hand, by index; Kind 0: not there
+	stacks   [2]decode.Value // likewise, of the kernel and of the process
+	symbols  symbols
+	mapsOf   uint32 // process that maps is of
+	maps     []region
 
 	// What the events of a batch point to.
 	hooks     batch[event.Hook]
@@ -135,7 +138,7 @@ func (e *Enricher) Begin(offset int64) {
 	e.socks.reset()
 	e.texts.reset()
 	e.strangers.reset()
-	e.maps = nil
+	e.maps, e.layout = nil, nil
 	e.long.age()
 	e.symbols.age()
 }

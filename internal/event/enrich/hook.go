@@ -50,8 +50,15 @@ type arg struct {
 // maxLayouts bounds the layouts that are kept. Programs come and go with policies; those in use are made again.
 const maxLayouts = 4096
 
-// layoutOf returns the layout of a program, nil if nobody knows it.
+// layoutOf returns the layout of a program, nil if nobody knows it. Within a batch it is asked for once.
 func (e *Enricher) layoutOf(id uint32) *layout {
+	if e.layout == nil || e.layoutID != id {
+		e.layout, e.layoutID = e.findLayout(id), id
+	}
+	return e.layout
+}
+
+func (e *Enricher) findLayout(id uint32) *layout {
 	if e.opts.Programs == nil {
 		return nil
 	}
@@ -172,10 +179,6 @@ func (e *Enricher) hook(r *decode.Record) {
 			e.values[v.Index] = v
 		}
 	}
-	var mask [abi.LimitHookWords]uint64
-	for i := range min(int(r.Hook.Words), len(mask)) {
-		mask[i] = r.Mask(i)
-	}
 	var before *plan.Program
 	if e.opts.Told != nil {
 		before = e.opts.Told(r.Hook.Program, r.Hook.Tid, r.Time)
@@ -183,7 +186,7 @@ func (e *Enricher) hook(r *decode.Record) {
 	told, nothing := false, noRule
 	for i := range l.groups {
 		g := &l.groups[i]
-		rule := firstBit(&mask, g.first, g.end)
+		rule := firstBit(r, g.first, g.end)
 		if rule < 0 {
 			continue
 		}
@@ -202,10 +205,10 @@ func (e *Enricher) hook(r *decode.Record) {
 	}
 }
 
-// firstBit returns the lowest bit of m that is set in [from, to), or -1.
-func firstBit(m *[abi.LimitHookWords]uint64, from, to int) int {
-	for to = min(to, 64*len(m)); from < to; from = (from | 63) + 1 {
-		if w := m[from/64] >> (from % 64); w != 0 {
+// firstBit returns the lowest bit of the record's mask that is set in [from, to), or -1.
+func firstBit(r *decode.Record, from, to int) int {
+	for to = min(to, 64*abi.LimitHookWords); from < to; from = (from | 63) + 1 {
+		if w := r.Mask(from/64) >> (from % 64); w != 0 {
 			if bit := from + bits.TrailingZeros64(w); bit < to {
 				return bit
 			}
