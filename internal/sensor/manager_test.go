@@ -72,6 +72,15 @@ type rec struct {
 	ints    map[uint16]uint64
 }
 
+// value is a value of the record by its index in the program, nil if it is no integer of it.
+func (x *rec) value(i int) []byte {
+	n, ok := x.ints[uint16(i)]
+	if !ok {
+		return nil
+	}
+	return binary.NativeEndian.AppendUint64(nil, n)
+}
+
 // take reads the records of hooks that are in the ring.
 func (g *rig) take() []rec {
 	g.t.Helper()

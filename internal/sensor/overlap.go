@@ -3,6 +3,7 @@
 package sensor
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"sync"
@@ -133,6 +134,7 @@ type twinKey struct{ point, tid uint32 }
 type telling struct {
 	program uint32
 	time    uint64
+	values  [][]byte // copies, by index in the program
 }
 
 // NewTwins makes a finder of twins.
@@ -141,8 +143,9 @@ func NewTwins(m *Manager) *Twins { return &Twins{m: m} }
 // Told is the program that has told this record's call before, or nil. Then the record is news only for policies that
 // are not in that program's groups; for all others it is to be dropped. Nothing comes between the two records of a call in
 // its thread, and which of the two programs runs first is known: so a thread that makes the same call over and over is
-// told of each. Nearly always it says no at the price of one load.
-func (t *Twins) Told(program, tid uint32, time uint64) *plan.Program {
+// told of each. value returns what the record has of one of the program's values, nil if it has none. Nearly always the
+// answer is no at the price of one load.
+func (t *Twins) Told(program, tid uint32, time uint64, value func(i int) []byte) *plan.Program {
 	ws := &t.m.windows
 	if !ws.some.Load() {
 		t.last = nil
@@ -154,11 +157,16 @@ func (t *Twins) Told(program, tid uint32, time uint64) *plan.Program {
 	if i < 0 {
 		return nil
 	}
+	p := t.m.Program(program)
+	if p == nil {
+		return nil
+	}
 	k := twinKey{ws.list[i].point, tid}
 	if x, ok := t.last[k]; ok && x.program != program {
 		first := t.m.Program(x.program)
 		for _, w := range ws.list[i:] {
-			if first != nil && w.has(program, time) && w.has(x.program, x.time) && w.pair(first, program, x.time, time) {
+			if first != nil && w.has(program, time) && w.has(x.program, x.time) && w.pair(first, program, x.time, time) &&
+				sameCall(first, x.values, p, value) {
 				delete(t.last, k)
 				return first
 			}
@@ -167,8 +175,38 @@ func (t *Twins) Told(program, tid uint32, time uint64) *plan.Program {
 	if t.last == nil {
 		t.last = make(map[twinKey]telling)
 	}
-	t.last[k] = telling{program, time}
+	x := telling{program: program, time: time, values: make([][]byte, len(p.Values))}
+	for i := range x.values {
+		x.values[i] = bytes.Clone(value(i))
+	}
+	t.last[k] = x
 	return nil
+}
+
+// sameCall says whether what two programs read may be of one call. Programs whose rules differ may each tell another call
+// of a thread in the overlap: then something that both read differs. Where they read nothing alike it cannot be known;
+// better told twice than not at all.
+func sameCall(a *plan.Program, of [][]byte, b *plan.Program, value func(i int) []byte) bool {
+	read, compared := [2]bool{}, false
+	at := make(map[string]int, len(of))
+	for i := range of {
+		at[a.Values[i].Key()] = i
+		read[0] = read[0] || of[i] != nil
+	}
+	for j := range b.Values {
+		v := value(j)
+		if v == nil {
+			continue
+		}
+		read[1] = true
+		if i, ok := at[b.Values[j].Key()]; ok && of[i] != nil {
+			if !bytes.Equal(of[i], v) {
+				return false
+			}
+			compared = true
+		}
+	}
+	return compared || !read[0] || !read[1]
 }
 
 // oldFirst says in which order the kernel runs the programs of one attach point: in the order in which they were attached,

@@ -69,7 +69,7 @@ func TestManager_noGap(t *testing.T) {
 					if p == nil {
 						t.Fatalf("a record of program %d, which nobody knows", x.program)
 					}
-					before := twins.Told(x.program, x.tid, x.time)
+					before := twins.Told(x.program, x.tid, x.time, x.value)
 					for i := range p.Groups {
 						gr := &p.Groups[i]
 						if x.mask[gr.First/64]>>(gr.First%64)&1 == 0 || seen[gr.Plan.Policy] == nil {
@@ -130,6 +130,87 @@ func hasPolicy(p *plan.Program, id uint32) bool {
 	return false
 }
 
+// A policy that is replaced by one with other rules hears of each call by the old rules or by the new ones: what a thread
+// does next is not taken for the same call. The rules want every other call, and then those between.
+func TestManager_noGap_otherRules(t *testing.T) {
+	for _, b := range []plan.Backend{
+		plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKprobeMulti, plan.BackendTp, plan.BackendTracepoint,
+		plan.BackendSysEnter, plan.BackendSysExit,
+	} {
+		t.Run(b.String(), func(t *testing.T) {
+			needBackend(t, b)
+			g := newRig(t, ManagerOptions{})
+			const between = 1 << 23
+			half := func(n int) *plan.Plan {
+				lo := uint64(odd + n%2*between)
+				return sysPlan("changes", b, lo, lo+between-1)
+			}
+			id, err := g.m.Add(half(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stop atomic.Bool
+			done := make(chan int)
+			go func() {
+				runtime.LockOSThread()
+				n := 0
+				for ; !stop.Load() && n < between; n++ {
+					provoke(odd + n%2*between + n)
+					for from := time.Now(); time.Since(from) < 20*time.Microsecond; {
+					}
+				}
+				done <- n
+			}()
+			var seen [between]uint8
+			twins, dropped := NewTwins(g.m), 0
+			read := func() {
+				for _, x := range g.take() {
+					p := g.m.Program(x.program)
+					if p == nil {
+						t.Fatalf("a record of program %d, which nobody knows", x.program)
+					}
+					if twins.Told(x.program, x.tid, x.time, x.value) != nil {
+						dropped++
+						continue
+					}
+					seen[(x.ints[uint16(p.Groups[0].Values[0])]-odd)%between]++
+				}
+			}
+			changes := 0
+			for begin := time.Now(); changes < 12 || time.Since(begin) < 500*time.Millisecond; changes++ {
+				if err := g.m.Replace(id, half(changes+1)); err != nil {
+					t.Fatal(err)
+				}
+				read()
+			}
+			stop.Store(true)
+			n := <-done
+			read()
+			counts, err := g.base.Counts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lost := counts[abi.KindHook].Lost; lost > 0 {
+				t.Fatalf("%d records were lost: the test reads too slowly", lost)
+			}
+			// A change may fall between two calls, each of which only the other rules want; the third is told by either.
+			neither, twice := 0, 0
+			for i, s := range seen[:n] {
+				if s > 1 {
+					twice++
+				}
+				if i > 1 && s+seen[i-1]+seen[i-2] == 0 {
+					neither++
+				}
+			}
+			if neither+twice+dropped > 0 {
+				t.Errorf("of %d calls and %d changes %d were told by neither rules, %d twice, %d records were dropped", n, changes, neither, twice, dropped)
+			}
+			t.Logf("%d calls, %d changes", n, changes)
+		})
+	}
+}
+
 // Records of one call by two programs, in the order of either kind of back-end; several calls in a row; others that are no
 // twins.
 func TestTwins(t *testing.T) {
@@ -139,6 +220,7 @@ func TestTwins(t *testing.T) {
 		m.plans.Store(10+id, &plan.Program{ID: 10 + id, Attach: plan.Attach{Backend: plan.BackendFentry}})
 	}
 	twins := NewTwins(m)
+	none := func(int) []byte { return nil } // nothing was read
 	w := m.windows.begin("x", []uint32{1, 2, 11, 12})
 	at := bootTime() + 1000
 	w.on, w.off = at+150_000, at+600_000
@@ -162,7 +244,7 @@ func TestTwins(t *testing.T) {
 		{1, 9, us(500), -1}, {3, 9, us(501), -1}, {2, 9, us(502), 1}, // one of a program that is not concerned
 	} {
 		got := -1
-		if p := twins.Told(c.program, c.tid, c.time); p != nil {
+		if p := twins.Told(c.program, c.tid, c.time, none); p != nil {
 			got = int(p.ID)
 		}
 		if got != c.told {
@@ -170,7 +252,7 @@ func TestTwins(t *testing.T) {
 		}
 	}
 	m.windows.end([]*window{w})
-	if p := twins.Told(1, 8, bootTime()+uint64(time.Second)); p != nil {
+	if p := twins.Told(1, 8, bootTime()+uint64(time.Second), none); p != nil {
 		t.Errorf("behind the window: told by %d", p.ID)
 	}
 	for deadline := time.Now().Add(20 * time.Second); m.windows.some.Load(); time.Sleep(10 * time.Millisecond) {
@@ -178,8 +260,52 @@ func TestTwins(t *testing.T) {
 			t.Fatal("the window is not forgotten")
 		}
 	}
-	twins.Told(1, 8, bootTime())
+	twins.Told(1, 8, bootTime(), none)
 	if len(twins.last) > 0 {
 		t.Errorf("%d threads are remembered for nothing", len(twins.last))
+	}
+}
+
+// Two records are of one call only if the values that both programs read say so.
+func TestTwins_values(t *testing.T) {
+	m := NewManager(ManagerOptions{})
+	reads := func(id uint32, args ...int64) {
+		p := &plan.Program{ID: id, Attach: plan.Attach{Backend: plan.BackendRawTp}}
+		for _, n := range args {
+			p.Values = append(p.Values, plan.Value{Source: plan.Source{Kind: plan.SourceReg, N: n}, Type: plan.TypeInt, Bits: 32})
+		}
+		m.plans.Store(id, p)
+	}
+	reads(1, 0, 1)
+	reads(2, 1, 2)
+	w := m.windows.begin("x", []uint32{1, 2})
+	at := bootTime() + 1000
+	w.on, w.off = at, at+1_000_000
+	for _, c := range []struct {
+		name     string
+		old, new []string // "": not in the record
+		twins    bool
+	}{
+		{"what both read is alike", []string{"a", "b"}, []string{"b", "c"}, true},
+		{"what both read differs", []string{"a", "b"}, []string{"x", "c"}, false},
+		{"places in the programs do not count", []string{"b", "a"}, []string{"b", "c"}, false},
+		{"they read nothing alike", []string{"a", ""}, []string{"", "c"}, false},
+		{"one read nothing", []string{"", ""}, []string{"b", "c"}, true},
+	} {
+		value := func(of []string) func(int) []byte {
+			return func(i int) []byte {
+				if of[i] == "" {
+					return nil
+				}
+				return []byte(of[i])
+			}
+		}
+		twins := NewTwins(m)
+		if p := twins.Told(1, 7, at+10, value(c.old)); p != nil {
+			t.Fatalf("%s: the first was told by %d", c.name, p.ID)
+		}
+		if p := twins.Told(2, 7, at+20, value(c.new)); (p != nil) != c.twins {
+			t.Errorf("%s: twins: %t", c.name, p != nil)
+		}
 	}
 }

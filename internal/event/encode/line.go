@@ -47,6 +47,9 @@ var noTime = []byte{0}
 // appendLine adds the event as a line if it differs from an earlier one in its arguments and its time alone.
 func (e *Encoder) appendLine(b []byte, ev *event.Event) ([]byte, bool) {
 	h, p, pp := ev.Hook, ev.Process, ev.Parent
+	if ev.Kind != event.KindKprobe && ev.Kind != event.KindTracepoint { // others have texts of their own
+		return b, false
+	}
 	if h.Alike == 0 || p == nil || p.Placeholder || len(ev.Ancestors)+len(h.Data)+len(h.KernelStack)+len(h.UserStack) > 0 || h.Return != nil {
 		return b, false
 	}

@@ -40,8 +40,8 @@ type Options struct {
 	// Programs finds the program whose record carries the id; nil if it is not known any more.
 	Programs func(id uint32) *plan.Program
 	// Told, if set, finds the program that has told a record's call before; see sensor.Twins. It is asked once for each
-	// record of a hook.
-	Told func(program, tid uint32, time uint64) *plan.Program
+	// record of a hook; value returns the bytes of one of the program's values, nil if the record has none.
+	Told func(program, tid uint32, time uint64, value func(i int) []byte) *plan.Program
 	// Ancestors for the events of policies too.
 	KprobeAncestors, TracepointAncestors, LoaderAncestors bool
 	Proc                                                  string // where procfs is; "/proc" when empty
@@ -95,8 +95,9 @@ type Enricher struct {
 	layout   *layout // the last one of this batch; nil: none
 	layoutID uint32
 	long     longValues
-	values   []decode.Value  // of the record at hand, by index; Kind 0: not there
-	stacks   [2]decode.Value // likewise, of the kernel and of the process
+	values   []decode.Value     // of the record at hand, by index; Kind 0: not there
+	valueAt  func(i int) []byte // valueData, made once
+	stacks   [2]decode.Value    // likewise, of the kernel and of the process
 	symbols  symbols
 	mapsOf   uint32 // process that maps is of
 	maps     []region
@@ -114,6 +115,7 @@ type Enricher struct {
 func New(o Options) *Enricher {
 	e := &Enricher{opts: o, tab: o.Table, starting: true}
 	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone", "unknown_program", "no_rule", "told_before")
+	e.valueAt = e.valueData
 	if len(o.EnvNames) > 0 {
 		e.names = make(map[string]bool)
 		for _, n := range o.EnvNames {

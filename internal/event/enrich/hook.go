@@ -181,7 +181,7 @@ func (e *Enricher) hook(r *decode.Record) {
 	}
 	var before *plan.Program
 	if e.opts.Told != nil {
-		before = e.opts.Told(r.Hook.Program, r.Hook.Tid, r.Time)
+		before = e.opts.Told(r.Hook.Program, r.Hook.Tid, r.Time, e.valueAt)
 	}
 	told, nothing := false, noRule
 	for i := range l.groups {
@@ -203,6 +203,14 @@ func (e *Enricher) hook(r *decode.Record) {
 	if !told {
 		e.drop(nothing)
 	}
+}
+
+// valueData is the bytes of a value of the record at hand; nil if it could not be read, or came in records of its own.
+func (e *Enricher) valueData(i int) []byte {
+	if i >= len(e.values) || e.values[i].Kind == 0 || e.values[i].Flags&(abi.ValueFlagError|abi.ValueFlagAhead) != 0 {
+		return nil
+	}
+	return e.values[i].Data
 }
 
 // firstBit returns the lowest bit of the record's mask that is set in [from, to), or -1.

@@ -166,7 +166,7 @@ func TestHook_toldBefore(t *testing.T) {
 	before := map[uint32]*plan.Program{2: programs[1], 3: programs[1]}
 	l := started(t, enrich.Options{
 		Programs: func(id uint32) *plan.Program { return programs[id] },
-		Told: func(program, tid uint32, time uint64) *plan.Program {
+		Told: func(program, tid uint32, time uint64, value func(int) []byte) *plan.Program {
 			if tid != 51 || time != 600 {
 				t.Errorf("asked for thread %d at %d", tid, time)
 			}
