@@ -25,7 +25,7 @@ const (
 	maxRejectProcess = 300
 	maxRejectField   = 450  // of a tracepoint, with what the kernel does for it
 	maxRejectPath    = 2400 // three prefixes, per open
-	maxPosted        = 9500 // kernel and agent together, per event; 7,500 is the aim, see decision 0014
+	maxPosted        = 7500 // kernel and agent together, per event; see decision 0014
 	maxHookBytes     = 64 << 10
 	maxLoadTen       = 3_000_000_000  // ten hooks, from tetra to its answer
 	maxLoadMany      = 15_000_000_000 // 500 hooks in one list
