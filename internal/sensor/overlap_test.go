@@ -176,10 +176,24 @@ func TestManager_noGap_otherRules(t *testing.T) {
 					seen[(x.ints[uint16(p.Groups[0].Values[0])]-odd)%between]++
 				}
 			}
-			changes := 0
-			for begin := time.Now(); changes < 12 || time.Since(begin) < 500*time.Millisecond; changes++ {
-				if err := g.m.Replace(id, half(changes+1)); err != nil {
-					t.Fatal(err)
+			// Nobody but this goroutine waits for the changes, which take long under emulation: records are read meanwhile.
+			changing := make(chan error)
+			go func() {
+				for n := range 6 {
+					if err := g.m.Replace(id, half(n+1)); err != nil {
+						changing <- err
+						return
+					}
+				}
+				close(changing)
+			}()
+			for open := true; open; {
+				select {
+				case err, ok := <-changing:
+					if open = ok; err != nil {
+						t.Fatal(err)
+					}
+				case <-time.After(5 * time.Millisecond):
 				}
 				read()
 			}
@@ -204,9 +218,9 @@ func TestManager_noGap_otherRules(t *testing.T) {
 				}
 			}
 			if neither+twice+dropped > 0 {
-				t.Errorf("of %d calls and %d changes %d were told by neither rules, %d twice, %d records were dropped", n, changes, neither, twice, dropped)
+				t.Errorf("of %d calls %d were told by neither rules, %d twice, %d records were dropped", n, neither, twice, dropped)
 			}
-			t.Logf("%d calls, %d changes", n, changes)
+			t.Logf("%d calls", n)
 		})
 	}
 }
