@@ -58,6 +58,8 @@ type lane struct {
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
 
+	stopping bool // what is in the ring is the last
+
 	settled uint64 // records received at the last look
 	stormy  bool   // there were many since memory was last given back
 	calm    int    // looks in a row that found few
@@ -120,6 +122,7 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 	}
 
 	// Stop: nothing new, then what is there.
+	l.stopping = true
 	l.hooks.Detach()
 	if err := l.base.Detach(); err != nil {
 		l.log.Warn("detach", "err", err)
@@ -170,7 +173,7 @@ func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 	l.sinks.Batch(evs) // an empty batch too: sinks tell of their own losses then
 	if more {
 		runtime.Gosched() // let the sinks write, and give back the memory that the next batch needs
-		for i := 0; i < maxWaits && l.sinks.Behind() && l.reader.Roomy(); i++ {
+		for i := 0; i < maxWaits && l.mayWait() && l.sinks.Behind() && l.reader.Roomy(); i++ {
 			time.Sleep(waitForSinks)
 		}
 	}
@@ -182,7 +185,13 @@ func (l *lane) batch(next func(func([]byte)) (int, bool, error)) error {
 const (
 	waitForSinks = time.Millisecond
 	maxWaits     = 20
+	maxWaiting   = 500 * time.Millisecond // how old a record may become; much less than what the sensors allow for
 )
+
+// mayWait says whether nothing but the sinks would gain from going on at once.
+func (l *lane) mayWait() bool {
+	return !l.stopping && !l.mappings.watching() && bootNow() < l.rec.Time+uint64(maxWaiting)
+}
 
 // record takes one raw record.
 func (l *lane) record(raw []byte) {

@@ -50,6 +50,13 @@ func (m *mappings) want(yes bool) error {
 	return nil
 }
 
+// watching says whether mappings come.
+func (m *mappings) watching() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reader != nil || len(m.ending) > 0
+}
+
 // next hands out what was mapped. All records of the ring that are older must have been handed out before. Only the lane
 // calls it; last says that it is the end.
 func (m *mappings) next(last bool, f func(mmap.Mapping)) {

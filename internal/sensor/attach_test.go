@@ -158,3 +158,55 @@ func TestAttach_kretprobe(t *testing.T) {
 		t.Errorf("got %x", got)
 	}
 }
+
+// The kernel runs the programs of a function in the order that Twins relies on. Each writes its number behind the others'.
+func TestAttach_order(t *testing.T) {
+	for _, b := range []plan.Backend{plan.BackendKprobe, plan.BackendKretprobe} {
+		t.Run(b.String(), func(t *testing.T) {
+			needBackend(t, b)
+			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = m.Close() }()
+			attach := map[plan.Backend]func(string, *ebpf.Program, *link.KprobeOptions) (link.Link, error){
+				plan.BackendKprobe: link.Kprobe, plan.BackendKretprobe: link.Kretprobe,
+			}[b]
+			for n := range 2 {
+				p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Kprobe, License: "Dual BSD/GPL", Instructions: asm.Instructions{
+					asm.LoadMapValue(asm.R1, m.FD(), 0),
+					asm.LoadMem(asm.R2, asm.R1, 0, asm.DWord),
+					asm.Mul.Imm(asm.R2, 10),
+					asm.Add.Imm(asm.R2, int32(n+1)),
+					asm.StoreMem(asm.R1, 0, asm.R2, asm.DWord),
+					asm.Mov.Imm(asm.R0, 0),
+					asm.Return(),
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = p.Close() }()
+				l, err := attach(getpgid, p, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = l.Close() }()
+			}
+			if err := m.Put(uint32(0), uint64(0)); err != nil {
+				t.Fatal(err)
+			}
+			provoke(odd)
+			var got uint64
+			if err := m.Lookup(uint32(0), &got); err != nil {
+				t.Fatal(err)
+			}
+			want := uint64(21)
+			if oldFirst(b) {
+				want = 12
+			}
+			if got%100 != want {
+				t.Errorf("the programs ran as %d, want %d", got, want)
+			}
+		})
+	}
+}

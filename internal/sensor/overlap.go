@@ -9,9 +9,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"tetragon/internal/abi"
 	"tetragon/internal/policy/plan"
 )
 
@@ -200,7 +202,7 @@ func sameCall(a *plan.Program, of [][]byte, b *plan.Program, value func(i int) [
 		}
 		read[1] = true
 		if i, ok := at[b.Values[j].Key()]; ok && of[i] != nil {
-			if !bytes.Equal(of[i], v) {
+			if !sameData(&b.Values[j], of[i], v) {
 				return false
 			}
 			compared = true
@@ -209,11 +211,21 @@ func sameCall(a *plan.Program, of [][]byte, b *plan.Program, value func(i int) [
 	return compared || !read[0] || !read[1]
 }
 
+// sameData compares what two programs read of a value. Who owns a socket may have changed between them: the first may have
+// ordered that.
+func sameData(v *plan.Value, a, b []byte) bool {
+	const from, to = int(unsafe.Offsetof(abi.ValSock{}.OwnerKtime)), int(unsafe.Offsetof(abi.ValSock{}.OwnerTid)) + 4
+	if (v.Type == plan.TypeSock || v.Type == plan.TypeSocket) && len(a) >= to && len(b) >= to {
+		return bytes.Equal(a[:from], b[:from]) && bytes.Equal(a[to:], b[to:])
+	}
+	return bytes.Equal(a, b)
+}
+
 // oldFirst says in which order the kernel runs the programs of one attach point: in the order in which they were attached,
-// or the newest first.
+// or the newest first. Of kretprobes the newest is told of the call first, too, but the returns come off a stack.
 func oldFirst(b plan.Backend) bool {
 	switch b {
-	case plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKretprobe, plan.BackendKprobeMulti:
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKprobeMulti:
 		return false
 	}
 	return true

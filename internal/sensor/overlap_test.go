@@ -8,17 +8,49 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"tetragon/internal/abi"
 	"tetragon/internal/policy/plan"
 )
 
+// exchanged are the back-ends on which a policy may hear of a call of provoke.
+var exchanged = []plan.Backend{
+	plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKprobeMulti, plan.BackendTp, plan.BackendTracepoint,
+	plan.BackendSysEnter, plan.BackendSysExit,
+}
+
+// keepCalling makes a call every 20 microseconds in a thread of its own, until stop or the last one, and tells how many.
+func keepCalling(stop *atomic.Bool, most int, arg func(n int) int) <-chan int {
+	done := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		n := 0
+		for ; !stop.Load() && n < most; n++ {
+			provoke(arg(n))
+			for from := time.Now(); time.Since(from) < 20*time.Microsecond; {
+			}
+		}
+		done <- n
+	}()
+	return done
+}
+
+// nothingLost ends the test if the ring had no room for a record of a hook.
+func (g *rig) nothingLost() {
+	g.t.Helper()
+	counts, err := g.base.Counts()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if lost := counts[abi.KindHook].Lost; lost > 0 {
+		g.t.Fatalf("%d records were lost: the test reads too slowly", lost)
+	}
+}
+
 // A policy on whose hook others come and go hears of each call exactly once, and so do those that are replaced.
 func TestManager_noGap(t *testing.T) {
-	for _, b := range []plan.Backend{
-		plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKprobeMulti, plan.BackendTp, plan.BackendTracepoint,
-		plan.BackendSysEnter, plan.BackendSysExit,
-	} {
+	for _, b := range exchanged {
 		t.Run(b.String(), func(t *testing.T) {
 			needBackend(t, b)
 			g := newRig(t, ManagerOptions{})
@@ -30,17 +62,7 @@ func TestManager_noGap(t *testing.T) {
 				t.Fatal(err)
 			}
 			var stop atomic.Bool
-			done := make(chan int)
-			go func() {
-				runtime.LockOSThread()
-				n := 0
-				for ; !stop.Load() && n < 200_000; n++ {
-					provoke(odd + n)
-					for from := time.Now(); time.Since(from) < 20*time.Microsecond; {
-					}
-				}
-				done <- n
-			}()
+			done := keepCalling(&stop, 200_000, func(n int) int { return odd + n })
 			var changed atomic.Int64
 			changing := make(chan error)
 			go func() {
@@ -93,13 +115,7 @@ func TestManager_noGap(t *testing.T) {
 				t.Fatal(err)
 			}
 			read()
-			counts, err := g.base.Counts()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if lost := counts[abi.KindHook].Lost; lost > 0 {
-				t.Fatalf("%d records were lost: the test reads too slowly", lost)
-			}
+			g.nothingLost()
 			for name, s := range seen {
 				var hist [4]int
 				first := -1
@@ -133,10 +149,7 @@ func hasPolicy(p *plan.Program, id uint32) bool {
 // A policy that is replaced by one with other rules hears of each call by the old rules or by the new ones: what a thread
 // does next is not taken for the same call. The rules want every other call, and then those between.
 func TestManager_noGap_otherRules(t *testing.T) {
-	for _, b := range []plan.Backend{
-		plan.BackendFentry, plan.BackendFexit, plan.BackendKprobe, plan.BackendKprobeMulti, plan.BackendTp, plan.BackendTracepoint,
-		plan.BackendSysEnter, plan.BackendSysExit,
-	} {
+	for _, b := range exchanged {
 		t.Run(b.String(), func(t *testing.T) {
 			needBackend(t, b)
 			g := newRig(t, ManagerOptions{})
@@ -150,17 +163,7 @@ func TestManager_noGap_otherRules(t *testing.T) {
 				t.Fatal(err)
 			}
 			var stop atomic.Bool
-			done := make(chan int)
-			go func() {
-				runtime.LockOSThread()
-				n := 0
-				for ; !stop.Load() && n < between; n++ {
-					provoke(odd + n%2*between + n)
-					for from := time.Now(); time.Since(from) < 20*time.Microsecond; {
-					}
-				}
-				done <- n
-			}()
+			done := keepCalling(&stop, between, func(n int) int { return odd + n%2*between + n })
 			var seen [between]uint8
 			twins, dropped := NewTwins(g.m), 0
 			read := func() {
@@ -200,13 +203,7 @@ func TestManager_noGap_otherRules(t *testing.T) {
 			stop.Store(true)
 			n := <-done
 			read()
-			counts, err := g.base.Counts()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if lost := counts[abi.KindHook].Lost; lost > 0 {
-				t.Fatalf("%d records were lost: the test reads too slowly", lost)
-			}
+			g.nothingLost()
 			// A change may fall between two calls, each of which only the other rules want; the third is told by either.
 			neither, twice := 0, 0
 			for i, s := range seen[:n] {
@@ -320,6 +317,25 @@ func TestTwins_values(t *testing.T) {
 		}
 		if p := twins.Told(2, 7, at+20, value(c.new)); (p != nil) != c.twins {
 			t.Errorf("%s: twins: %t", c.name, p != nil)
+		}
+	}
+}
+
+// Who owns a socket may change between the two programs of a call, as the first one may order that.
+func TestTwins_owner(t *testing.T) {
+	sock := func(change int) []byte {
+		b := make([]byte, unsafe.Sizeof(abi.ValSock{}))
+		if change >= 0 {
+			b[change]++
+		}
+		return b
+	}
+	for _, typ := range []plan.Type{plan.TypeSock, plan.TypeSocket, plan.TypeBytes} {
+		for at := range len(sock(-1)) {
+			owner := typ != plan.TypeBytes && at >= 8 && at < 24
+			if got := sameData(&plan.Value{Type: typ}, sock(-1), sock(at)); got != owner {
+				t.Errorf("type %d, byte %d differs: the same: %t", typ, at, got)
+			}
 		}
 	}
 }

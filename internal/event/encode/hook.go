@@ -39,6 +39,7 @@ type argParts struct {
 	perf      KprobePerfEvent
 	capname   KprobeCapability
 	creds     ProcessCredentials
+	caps      Fragment // of creds, copied: two arguments may want one place of the cache
 	userNS    UserNamespace
 	ns        Namespace
 	module    KernelModule
@@ -245,10 +246,15 @@ func (e *Encoder) object(m *KprobeArgument, a *event.Arg) {
 	}
 	switch o := a.Object.(type) {
 	case *event.Cred:
+		caps := e.capabilities(capSets{o.Permitted, o.Effective, o.Inheritable})
+		p.caps.JSON, p.caps.Wire = append(p.caps.JSON[:0], caps.JSON...), append(p.caps.Wire[:0], caps.Wire...)
+		if p.caps.Wire == nil {
+			p.caps.Wire = []byte{} // present, even when it is empty
+		}
 		p.creds = ProcessCredentials{
 			Uid: Some(o.UID), Gid: Some(o.GID), Euid: Some(o.EUID), Egid: Some(o.EGID), Suid: Some(o.SUID), Sgid: Some(o.SGID),
 			Fsuid: Some(o.FSUID), Fsgid: Some(o.FSGID), Securebits: p.creds.Securebits[:0],
-			Caps:   e.capabilities(capSets{o.Permitted, o.Effective, o.Inheritable}),
+			Caps:   p.caps,
 			UserNs: p.userNamespace(&o.NS),
 		}
 		for left := o.SecureBits; left != 0; left &= left - 1 {

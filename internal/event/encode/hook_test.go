@@ -387,3 +387,26 @@ func BenchmarkHook(b *testing.B) {
 		})
 	}
 }
+
+// TestHook_twoCreds: each of two arguments has its own capabilities, also when both want one place of the cache.
+func TestHook_twoCreds(t *testing.T) {
+	const netRaw = 1 << 13
+	cred := func(permitted, effective uint64) event.Arg {
+		return event.Arg{Kind: event.ArgCred, Object: &event.Cred{Creds: event.Creds{Permitted: permitted, Effective: effective}}}
+	}
+	e := New(Options{NodeName: "n", KeepFragments: true})
+	for bit := range 40 { // some of these pairs share a place
+		one, two := cred(netRaw, 1<<bit), cred(netRaw, 0)
+		alone := func(a event.Arg) string {
+			line := string(New(Options{NodeName: "n"}).AppendJSON(nil, hookEvent(event.KindKprobe, a)))
+			_, args, _ := strings.Cut(line, `"args":[`)
+			args, _, _ = strings.Cut(args, `],"action"`)
+			return args
+		}
+		ev := hookEvent(event.KindKprobe, one, two)
+		want := `"args":[` + alone(one) + "," + alone(two) + `]`
+		if line := string(e.AppendJSON(nil, ev)); !strings.Contains(line, want) {
+			t.Fatalf("capability %d:\n got %s\nwant %s", bit, line, want)
+		}
+	}
+}

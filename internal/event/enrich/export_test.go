@@ -10,10 +10,10 @@ func (e *Enricher) Waiting() (execs, bytes int) {
 	return len(e.pieces.waiting), bytes
 }
 
-// WaitingLong says how many values wait for their records, and how many bytes they have.
-func (e *Enricher) WaitingLong() (values, bytes int) {
+// WaitingLong says how many values wait for their records, how many bytes they have, and how many names are kept.
+func (e *Enricher) WaitingLong() (values, bytes, names int) {
 	for _, v := range e.long.waiting {
 		bytes += len(v.data)
 	}
-	return len(e.long.waiting), bytes
+	return len(e.long.waiting), bytes, len(e.long.order)
 }

@@ -3,6 +3,7 @@
 package enrich
 
 import (
+	"slices"
 	"time"
 
 	"tetragon/internal/abi"
@@ -22,7 +23,6 @@ type longValues struct {
 	waiting map[longKey]*longValue
 	order   []longKey // oldest first; some are not waiting any more
 	bytes   int
-	added   time.Time // when the last piece came
 	used    []longKey // by the record at hand
 }
 
@@ -33,9 +33,10 @@ type longKey struct {
 
 // longValue is what has come of a value, without a gap.
 type longValue struct {
-	data []byte
-	next uint32 // index of the next piece
-	cut  bool   // a piece is missing
+	data  []byte
+	next  uint32    // index of the next piece
+	cut   bool      // a piece is missing
+	added time.Time // when the first piece came
 }
 
 func (l *longValues) add(r *decode.Record) {
@@ -46,10 +47,9 @@ func (l *longValues) add(r *decode.Record) {
 		if l.waiting == nil {
 			l.waiting = make(map[longKey]*longValue)
 		}
-		v = &longValue{}
+		v = &longValue{added: time.Now()}
 		l.waiting[k] = v
 		l.order = append(l.order, k)
-		l.added = time.Now()
 	}
 	if d.Index != v.next || v.cut {
 		v.cut = true // what came before the lost piece is all that is certain
@@ -80,8 +80,8 @@ func (l *longValues) done() {
 		l.drop(k)
 	}
 	l.used = l.used[:0]
-	if len(l.waiting) == 0 {
-		l.order = l.order[:0]
+	if len(l.order) > 2*len(l.waiting)+64 { // one that nobody asks for must not keep the names of all that came after it
+		l.order = slices.DeleteFunc(l.order, func(k longKey) bool { return l.waiting[k] == nil })
 	}
 }
 
@@ -94,8 +94,13 @@ func (l *longValues) drop(k longKey) {
 
 // age forgets what nobody has asked for.
 func (l *longValues) age() {
-	if len(l.waiting) > 0 && time.Since(l.added) > maxLongAge {
-		*l = longValues{}
+	for len(l.order) > 0 {
+		v := l.waiting[l.order[0]]
+		if v != nil && time.Since(v.added) <= maxLongAge {
+			return
+		}
+		l.drop(l.order[0])
+		l.order = l.order[1:]
 	}
 }
 

@@ -67,11 +67,19 @@ func TestHook_longValues(t *testing.T) {
 			}
 		}
 	}
+	// One that no record asks for keeps nothing of those after it.
+	l.feed(ahead(10, data)...)
+	for id := uint64(1000); id < 2000; id++ {
+		l.feed(append(ahead(id, data), call(id))...)
+	}
+	if values, _, names := l.e.WaitingLong(); values != 2 || names > 100 { // and one from above
+		t.Errorf("%d values wait, %d names are kept", values, names)
+	}
 	// What no record asks for is bounded.
 	for id := uint64(100); id < 1000; id++ {
 		l.feed(ahead(id, data)...)
 	}
-	if values, size := l.e.WaitingLong(); size > 4<<20 || values > 4<<20/10_000+1 || values == 0 {
+	if values, size, _ := l.e.WaitingLong(); size > 4<<20 || values > 4<<20/10_000+1 || values == 0 {
 		t.Errorf("%d values of %d bytes wait", values, size)
 	}
 }

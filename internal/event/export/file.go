@@ -123,7 +123,7 @@ func (s *Set) AddFile(o FileOptions) (*File, error) {
 	}
 	k := &sink{
 		name: "file", format: lines, match: o.Filter, losses: true, exporter: true,
-		q:        newQueue(fileChunk, o.QueueBytes, int(^uint(0)>>1)),
+		q:        newQueue(fileChunk, o.QueueBytes, int(^uint(0)>>1), s.now),
 		finished: make(chan struct{}),
 		limit:    newLimiter(o.RateLimit, s.now()),
 	}

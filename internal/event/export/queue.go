@@ -2,7 +2,10 @@
 
 package export
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // A queue holds encoded events between the lane and one sink. It is bounded in bytes and in events, so that a sink that
 // stands still costs no more than it was given. Events lie one after the other in chunks of a fixed size, which are
@@ -17,6 +20,8 @@ type queue struct {
 	maxEvents  int
 	wake       chan struct{} // a token when there is something to take, or the queue was closed
 
+	now func() time.Time
+
 	// Of the producer.
 	open *chunk // being filled; nil between batches
 	room int    // events that may still be added in this batch
@@ -25,10 +30,11 @@ type queue struct {
 
 	ready  []*chunk // oldest first
 	free   []*chunk
-	bytes  int  // capacity of all chunks in use
-	events int  // in ready, and in the chunk that the consumer works on
-	closed bool // takes nothing more
-	gone   bool // and nobody will take what is in it
+	bytes  int       // capacity of all chunks in use
+	events int       // in ready, and in the chunk that the consumer works on
+	moved  time.Time // when the consumer last took a chunk or gave one back
+	closed bool      // takes nothing more
+	gone   bool      // and nobody will take what is in it
 }
 
 // chunk holds whole events, in the framing of its sink.
@@ -41,11 +47,12 @@ type chunk struct {
 // maxFree chunks wait for reuse, as many as one batch of the lane fills; more were needed by a burst and are given back.
 const maxFree = 16
 
-func newQueue(chunkBytes, maxBytes, maxEvents int) *queue {
+func newQueue(chunkBytes, maxBytes, maxEvents int, now func() time.Time) *queue {
 	return &queue{
 		chunkBytes: chunkBytes,
 		maxBytes:   max(maxBytes, chunkBytes),
 		maxEvents:  maxEvents,
+		now:        now,
 		wake:       make(chan struct{}, 1),
 	}
 }
@@ -164,7 +171,7 @@ func (q *queue) pop() (c *chunk, last bool) {
 		q.gone = q.gone || q.closed
 		return nil, q.gone
 	}
-	c = q.ready[0]
+	c, q.moved = q.ready[0], q.now()
 	q.ready = append(q.ready[:0], q.ready[1:]...) // short: maxBytes/chunkBytes at most
 	return c, false
 }
@@ -178,6 +185,7 @@ func (q *queue) release(c *chunk) (counts bool) {
 	}
 	q.events -= c.n
 	q.recycle(c)
+	q.moved = q.now()
 	return true
 }
 
@@ -202,11 +210,14 @@ func (q *queue) abandon() (left int) {
 	return left
 }
 
-// behind says whether more than half of the queue is taken.
+// stuckAfter is how long a consumer may take for a chunk before it is not waited for any more.
+const stuckAfter = 250 * time.Millisecond
+
+// behind says whether more than half of the queue is taken by a consumer that gets on with it.
 func (q *queue) behind() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bytes > q.maxBytes/2 && !q.gone
+	return q.bytes > q.maxBytes/2 && !q.gone && q.now().Sub(q.moved) < stuckAfter
 }
 
 // busy says whether events wait, those of the consumer's chunk included.

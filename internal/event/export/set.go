@@ -109,8 +109,9 @@ func (s *Set) Batch(evs []event.Event) {
 	}
 }
 
-// Behind says whether a file or standard output has more than half of its queue to write: a lane that has somewhere else
-// to leave events for a while loses none then. Streams are not waited for. Lane only.
+// Behind says whether a file or standard output has more than half of its queue to write, and is writing: a lane that has
+// somewhere else to leave events for a while loses none then. Streams are not waited for, nor is what stands still, as a
+// terminal that nobody reads. Lane only.
 func (s *Set) Behind() bool {
 	for _, k := range *s.sinks.Load() {
 		if k.finished != nil && k.q.behind() {

@@ -43,7 +43,7 @@ func (s *Set) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	name := fmt.Sprintf("grpc#%d", s.next.Add(1))
 	own := s.opts.Ledger.Stage(name, reasons[:]...)
 	k := &sink{
-		name: name, format: wire, match: o.Filter, q: newQueue(subscriberChunk, o.QueueBytes, o.Queue),
+		name: name, format: wire, match: o.Filter, q: newQueue(subscriberChunk, o.QueueBytes, o.Queue, s.now),
 		stages: []*metrics.Stage{own, s.all},
 	}
 	if err := s.add(k); err != nil {

@@ -38,7 +38,7 @@ func (s *Set) AddWriter(o WriterOptions) error {
 	}
 	k := &sink{
 		name: o.Name, format: lines, match: o.Filter, losses: true,
-		q:        newQueue(writerChunk, o.QueueBytes, int(^uint(0)>>1)),
+		q:        newQueue(writerChunk, o.QueueBytes, int(^uint(0)>>1), s.now),
 		finished: make(chan struct{}),
 	}
 	if o.Render != nil {

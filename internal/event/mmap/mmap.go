@@ -37,6 +37,8 @@ type Options struct {
 	Delay time.Duration // how old a mapping must be to be handed out; 20 ms when 0
 	Bytes int           // of all rings together, at most; 8 MiB when 0
 	Proc  string        // where procfs is; "/proc" when empty
+
+	Online string // file with the CPUs that are online; sysfs's when empty
 }
 
 // Mapping is a file that became part of a process's code. The bytes are valid during the call that hands it out.
@@ -62,13 +64,15 @@ type Stats struct {
 
 // Reader reads the rings of all CPUs. Close it.
 type Reader struct {
-	opts  Options
-	rings []*ring
-	seen  *lru
-	execs *execs
-	stats Stats
-	batch []record
-	ids   notes
+	opts    Options
+	rings   []*ring
+	watched map[int]bool // CPUs
+	looked  time.Time    // when they were last looked for
+	seen    *lru
+	execs   *execs
+	stats   Stats
+	batch   []record
+	ids     notes
 }
 
 // ErrUnsupported says that the kernel does not tell build ids of mappings; it needs 5.12 or later.
@@ -91,32 +95,57 @@ func New(o Options) (*Reader, error) {
 	if o.Proc == "" {
 		o.Proc = "/proc"
 	}
-	text, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if o.Online == "" {
+		o.Online = "/sys/devices/system/cpu/online"
+	}
+	r := &Reader{
+		opts: o, seen: newLRU(dedupEntries), execs: newExecs(execEntries), ids: notes{proc: o.Proc}, watched: make(map[int]bool),
+	}
+	if err := r.watch(); err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// watch opens a ring on each CPU that is online and has none.
+func (r *Reader) watch() error {
+	r.looked = time.Now()
+	text, err := os.ReadFile(r.opts.Online)
 	if err != nil {
-		return nil, fmt.Errorf("open the mapping events: %w", err)
+		return fmt.Errorf("open the mapping events: %w", err)
 	}
 	cpus, err := parseCPUs(strings.TrimSpace(string(text)))
 	if err != nil {
-		return nil, fmt.Errorf("open the mapping events: CPUs online: %w", err)
+		return fmt.Errorf("open the mapping events: CPUs online: %w", err)
 	}
 	size := ringBytes
-	for size > minRingBytes && size*len(cpus) > o.Bytes {
+	for size > minRingBytes && size*len(cpus) > r.opts.Bytes {
 		size /= 2
 	}
-	r := &Reader{opts: o, seen: newLRU(dedupEntries), execs: newExecs(execEntries), ids: notes{proc: o.Proc}}
+	for cpu := range r.watched {
+		if !slices.Contains(cpus, cpu) {
+			delete(r.watched, cpu) // what its ring holds is still read; when it comes back it gets a new one
+		}
+	}
 	for _, cpu := range cpus {
+		if r.watched[cpu] {
+			continue
+		}
 		g, err := openRing(cpu, size)
 		if errors.Is(err, unix.ENODEV) { // it went offline meanwhile
 			continue
 		}
 		if err != nil {
-			_ = r.Close()
-			return nil, fmt.Errorf("open the mapping events of CPU %d: %w", cpu, err)
+			return fmt.Errorf("open the mapping events of CPU %d: %w", cpu, err)
 		}
-		r.rings = append(r.rings, g)
+		r.rings, r.watched[cpu] = append(r.rings, g), true
 	}
-	return r, nil
+	return nil
 }
+
+// lookEvery is how often Next looks for CPUs that have come online.
+const lookEvery = time.Second
 
 // Stop ends the watch: what is mapped after it returns is not told. What was mapped before is still to be had by Rest.
 func (r *Reader) Stop() error {
@@ -148,7 +177,11 @@ func (r *Reader) Next(f func(Mapping)) (int, error) {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return 0, fmt.Errorf("read the boot clock: %w", err)
 	}
-	return r.until(uint64(now.Nano()-r.opts.Delay.Nanoseconds()), f), nil
+	n := r.until(uint64(now.Nano()-r.opts.Delay.Nanoseconds()), f)
+	if time.Since(r.looked) < lookEvery {
+		return n, nil
+	}
+	return n, r.watch()
 }
 
 // Rest hands out everything that is there.

@@ -322,6 +322,38 @@ func TestMountType(t *testing.T) {
 	}
 }
 
+// TestReader_cpuComesOnline: a CPU that comes online later is watched, too, and again when it was away.
+func TestReader_cpuComesOnline(t *testing.T) {
+	online := filepath.Join(t.TempDir(), "online")
+	write := func(s string) {
+		if err := os.WriteFile(online, []byte(s+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("0")
+	r := live(t, Options{Online: online})
+	for _, c := range []struct {
+		online string
+		rings  int
+	}{{"0", 1}, {"0-1", 2}, {"0-1", 2}, {"0", 2}, {"0-1", 3}} {
+		if write(c.online); runtime.NumCPU() < 2 {
+			t.Skip("feature smp: this machine has one CPU")
+		}
+		r.looked = time.Time{}
+		if _, err := r.Next(func(Mapping) {}); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.rings) != c.rings {
+			t.Errorf("online %s: %d rings, want %d", c.online, len(r.rings), c.rings)
+		}
+	}
+	write("zero")
+	r.looked = time.Time{}
+	if _, err := r.Next(func(Mapping) {}); err == nil {
+		t.Error("a file that cannot be read gave no error")
+	}
+}
+
 // live opens a Reader on this machine.
 func live(t *testing.T, o Options) *Reader {
 	t.Helper()
