@@ -81,13 +81,16 @@ static long hash_value(__u32 i, struct loop *l)
 	return 0;
 }
 
+#define BPF_NOEXIST 1  /* kernel: include/uapi/linux/bpf.h */
+#define EEXIST	    17 /* kernel: include/uapi/asm-generic/errno-base.h */
+
 /* Whether the rate limit of the rule in this row lets this call through. The window begins with the last event that was. */
 __noinline __s64 limit_pass(__u32 buf, __u32 row)
 {
 	struct rule *r = bpf_map_lookup_elem(&rules, &row);
 	struct loop l = { buf_row(buf) };
 	struct hashing *h;
-	__u64 *last;
+	__u64 *last, was;
 
 	if (!l.b || !r)
 		return 0;
@@ -101,15 +104,15 @@ __noinline __s64 limit_pass(__u32 buf, __u32 row)
 	h->key.who = r->flags & RULE_SCOPE_GLOBAL ? 0 : r->flags & RULE_SCOPE_PROCESS ? l.b->r.h.pid : l.b->r.tid;
 	bpf_loop(HOOK_RULES, hash_value, &l, 0);
 	last = bpf_map_lookup_elem(&limits, &h->key);
-	if (!last) {
-		bpf_map_update_elem(&limits, &h->key, &h->now, 0);
-		return 1;
-	}
-	/* race: two threads may both find the window over, and post twice; with the scope of a thread there is only one */
-	if (h->now - *last < h->window)
+	/* Of threads that find the window over at the same time one posts: whoever makes the entry, or changes it. Without room for
+	 * an entry all do. */
+	if (!last)
+		return bpf_map_update_elem(&limits, &h->key, &h->now, BPF_NOEXIST) != -EEXIST;
+	was = *last;
+	/* The other thread's time may be the later one: then the difference is negative. */
+	if ((__s64)(h->now - was) < (__s64)h->window)
 		return 0;
-	*last = h->now;
-	return 1;
+	return __sync_val_compare_and_swap(last, was, h->now) == was;
 }
 
 /* Remembers, or forgets, who owns a socket, as the rule in this row says. */
