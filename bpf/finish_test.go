@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 	"unsafe"
@@ -333,6 +334,8 @@ func TestFinish_limits(t *testing.T) {
 		}
 	}
 	const hour = 3600 * 1000
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for _, x := range []struct {
 		name  string
 		rule  abi.Rule
@@ -347,6 +350,8 @@ func TestFinish_limits(t *testing.T) {
 		{"no limit", limited(0, 0, 0), [][2]uint64{{1, 2}, {1, 2}}, []int32{1, 1}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
+			runtime.LockOSThread() // a limit's default scope is the thread
+			defer runtime.UnlockOSThread()
 			c.t = t
 			clear()
 			c.rules(x.rule)
