@@ -281,6 +281,7 @@ func (l *lane) trim() {
 	case l.stormy:
 		if l.calm++; l.calm >= looks {
 			l.stormy, l.calm = false, 0
+			runtime.GC() // the first collection only marks pooled buffers, the second frees them
 			debug.FreeOSMemory()
 		}
 	}
