@@ -113,7 +113,7 @@ func Run(ctx context.Context, o Options) error {
 		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
-		Verbose: cfg.Verbose > 0,
+		Rate: sensor.Rate{Records: cfg.CgroupRate.Records, Window: cfg.CgroupRate.Window}, Verbose: cfg.Verbose > 0,
 	})
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func Run(ctx context.Context, o Options) error {
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, limited: cfg.CgroupRate.Records > 0, countBinaries: cfg.MetricsServer != ""})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,

@@ -29,6 +29,9 @@ import (
 // accountEvery is how often the kernel half's account is read, and so how soon a loss is told.
 const accountEvery = 200 * time.Millisecond
 
+// calmEvery is how often cgroups that are held back are looked at.
+const calmEvery = time.Second
+
 type laneOptions struct {
 	base     *sensor.Base
 	hooks    *sensor.Manager
@@ -37,6 +40,7 @@ type laneOptions struct {
 	counters *metrics.Lane
 	log      *slog.Logger
 
+	limited       bool // there is a limit for cgroups
 	countBinaries bool // for metrics that somebody may read
 }
 
@@ -60,6 +64,9 @@ type lane struct {
 
 	stopping bool // what is in the ring is the last
 
+	held     [abi.KindKinds]uint64 // records that were held back by --cgroup-rate, at the last look
+	released uint64                // when it was last looked whether that ends, boot clock
+
 	settled uint64 // records received at the last look
 	stormy  bool   // there were many since memory was last given back
 	calm    int    // looks in a row that found few
@@ -69,13 +76,14 @@ type lane struct {
 var what = [abi.KindKinds]string{
 	abi.KindFork: "fork", abi.KindExec: "exec", abi.KindExit: "exit", abi.KindCgroup: "cgroup", abi.KindData: "data",
 	abi.KindSnapshot: "snapshot", abi.KindSnapEnd: "snapshot_end",
-	abi.KindHook: "hook", abi.KindHookData: "hook_data",
+	abi.KindHook: "hook", abi.KindHookData: "hook_data", abi.KindThrottle: "throttle",
 }
 
 // ops are the numbers of the kinds in the metrics of the wire contract.
 var ops = [abi.KindKinds]metrics.Op{
 	abi.KindFork: metrics.OpClone, abi.KindExec: metrics.OpExec, abi.KindExit: metrics.OpExit, abi.KindCgroup: metrics.OpCgroup,
 	abi.KindData: metrics.OpData, abi.KindHook: metrics.OpHook, abi.KindHookData: metrics.OpData,
+	abi.KindThrottle: metrics.OpThrottle,
 }
 
 func newLane(o laneOptions) *lane {
@@ -84,7 +92,7 @@ func newLane(o laneOptions) *lane {
 	for k := 1; k < abi.KindKinds; k++ {
 		reasons = append(reasons, "ring_full_"+what[k])
 	}
-	l.kernel = o.ledger.Stage("kernel", reasons...)
+	l.kernel = o.ledger.Stage("kernel", append(reasons, "throttled")...)
 	l.decoded = o.ledger.Stage("decode", "bad_record")
 	return l
 }
@@ -230,6 +238,9 @@ func (l *lane) count(evs []event.Event) {
 			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "tracepoint", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
 		case event.KindLoader:
 			t = metrics.EventLoader
+		case event.KindThrottle:
+			l.counters.Events.Count(metrics.EventThrottle, "")
+			continue
 		default:
 			continue
 		}
@@ -250,7 +261,16 @@ func (l *lane) account() error {
 	if err != nil {
 		return err
 	}
-	if c != l.last {
+	held := l.held
+	if l.limited {
+		if l.held, err = l.base.Held(); err != nil {
+			return err
+		}
+		if err := l.release(); err != nil {
+			return err
+		}
+	}
+	if c != l.last || held != l.held {
 		if err := l.settle(&c); err != nil {
 			return err
 		}
@@ -264,6 +284,27 @@ func (l *lane) account() error {
 		l.unfixed = false
 		l.enricher.Recover(bootNow())
 		l.snapshot(true)
+	}
+	return nil
+}
+
+// release lets records of cgroups through that keep to their limit again. What of their processes was not told is asked from
+// the kernel's own state.
+func (l *lane) release() error {
+	now := bootNow()
+	if now < l.released+uint64(calmEvery) {
+		return nil
+	}
+	l.released = now
+	for _, id := range l.enricher.Throttled() {
+		over, err := l.base.Calm(id, now)
+		if err != nil {
+			return err
+		}
+		if over {
+			l.enricher.Unthrottle(id, now)
+			l.unfixed = true
+		}
 	}
 	return nil
 }
@@ -290,7 +331,7 @@ func (l *lane) trim() {
 // settle books a new reading.
 func (l *lane) settle(c *sensor.Counts) error {
 	var seen, sent uint64
-	dropped := make([]uint64, abi.KindKinds-1)
+	dropped := make([]uint64, abi.KindKinds) // the last: throttled
 	lost := false
 	var missed [len(l.counters.Missed)]uint64 // some kinds share a number
 	for k := 1; k < abi.KindKinds; k++ {
@@ -304,6 +345,10 @@ func (l *lane) settle(c *sensor.Counts) error {
 				l.unfixed = true
 			}
 		}
+	}
+	for _, n := range l.held {
+		seen += n
+		dropped[abi.KindKinds-1] += n
 	}
 	for op, n := range missed {
 		l.counters.Missed[op][metrics.SendEAGAIN].Store(n)

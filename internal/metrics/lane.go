@@ -21,6 +21,7 @@ const (
 	OpData      Op = 24
 	OpCgroup    Op = 25
 	OpLoader    Op = 26
+	OpThrottle  Op = 27
 
 	numOps = 32
 )
@@ -67,6 +68,7 @@ const (
 	EventKprobe
 	EventTracepoint
 	EventLoader
+	EventThrottle
 
 	numEventTypes = iota
 )
