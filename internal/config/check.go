@@ -140,8 +140,8 @@ func (ck *checker) paths() {
 			ck.fail(p.key, "%q is not an absolute path", p.path)
 		}
 	}
-	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/\x00") {
-		ck.fail("bpf-dir", "%q is not the name of a directory; write one name without a slash", c.BPFDir)
+	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/.\x00") {
+		ck.fail("bpf-dir", "%q is not the name of a directory of a BPF file system; write one name without a slash and without a dot", c.BPFDir)
 	}
 }
 

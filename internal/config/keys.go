@@ -37,7 +37,7 @@ const (
 	whyStorage   = "processes live in task storage, which grows with them"
 	whyNoFilter  = "policies hold for all processes"
 	whyNoPersist = "policies that came by gRPC are forgotten when the agent stops"
-	whyNoPin     = "nothing is pinned"
+	whyTakeOver  = "what an earlier run left goes on until this one has taken over"
 	whyNoQueue   = "there is no queue between the reader and the handler"
 	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
 	whyNoPods    = "Kubernetes is not supported yet"
@@ -205,7 +205,7 @@ func kernelRows() []row {
 		{key: "bpf-lib", def: "/var/lib/tetragon/", field: func(c *Config) any { return &c.BPFLib },
 			status: accepted, why: whyEmbedded, help: "directory of BPF objects"},
 		{key: "bpf-dir", def: "tetragon", field: func(c *Config) any { return &c.BPFDir },
-			status: accepted, why: "nothing is pinned yet", help: "name of the directory below the bpffs root"},
+			help: "directory below the root of the BPF file system, for what outlives the agent"},
 		{key: "procfs", def: "/proc/", field: func(c *Config) any { return &c.ProcFS },
 			help: "procfs of the host"},
 		{key: "verbose", def: "0", field: func(c *Config) any { return &c.Verbose },
@@ -224,9 +224,9 @@ func kernelRows() []row {
 			status: accepted, why: "network namespaces are not looked up by name",
 			help: "directory of network namespaces"},
 		{key: "release-pinned-bpf", def: "true", field: func(c *Config) any { return &c.ReleasePinnedBPF },
-			status: accepted, why: whyNoPin, help: "remove what an earlier run pinned"},
+			status: accepted, why: whyTakeOver, help: "remove what an earlier run pinned"},
 		{key: "keep-sensors-on-exit", def: "false", field: func(c *Config) any { return &c.KeepSensorsOnExit },
-			status: later, why: whyNoPin, help: "leave sensors in the kernel at exit"},
+			help: "leave all programs in the kernel when the agent is stopped; the next agent takes over"},
 		{key: "disable-kprobe-multi", def: "false", field: func(c *Config) any { return &c.DisableKprobeMulti },
 			help: "attach a program to each function of a list instead of one to all of them (kprobe.multi)"},
 		{key: "use-perf-ring-buffer", def: "false", field: func(c *Config) any { return &c.UsePerfRingBuffer },

@@ -109,7 +109,23 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("find the name of this node: %w; set NODE_NAME", err)
 	}
+	pins, err := sensor.OpenPins(sensor.PinOptions{Dir: cfg.BPFDir, Version: o.Version, Log: log})
+	if err != nil {
+		return err
+	}
+	leave := false // what is pinned stays
+	undo.add(func() {
+		if err := pins.Close(leave); err != nil {
+			log.Warn("end the pins", "err", err)
+		}
+	})
+	tellPrior(log, pins.Prior())
+	if n := pins.Note(); n != "" {
+		lacks = append(lacks, n)
+	}
+
 	base, err := sensor.Load(sensor.Options{
+		Pins:  pins,
 		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
@@ -119,14 +135,22 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	undo.add(func() {
-		if err := base.Close(); err != nil {
+		end := base.Close
+		if leave {
+			end = base.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the sensor", "err", err)
 		}
 	})
 
 	manager := sensor.NewManager(sensor.ManagerOptions{Base: base, Facts: keeper.get, Log: log, Verbose: cfg.Verbose > 0})
 	undo.add(func() {
-		if err := manager.Close(); err != nil {
+		end := manager.Close
+		if leave {
+			end = manager.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the hooks of policies", "err", err)
 		}
 	})
@@ -139,7 +163,7 @@ func Run(ctx context.Context, o Options) error {
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", pins: pins})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
@@ -202,8 +226,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(stopHTTP)
 
+	from := bootNow()
 	if err := base.Attach(); err != nil {
 		return err
+	}
+	if err := l.openPast(pins.Prior(), from, bootNow()); err != nil {
+		log.Warn("read what an earlier agent left", "err", err)
 	}
 	for _, n := range notes(lacks, base) {
 		log.Warn("this kernel cannot do everything", "lacks", n)
@@ -220,6 +248,18 @@ func Run(ctx context.Context, o Options) error {
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
+		err = pins.Commit()
+	}
+	if err == nil && laneCtx.Err() == nil {
+		l.leave.Store(cfg.KeepSensorsOnExit)
+		close(l.took)
+		select {
+		case <-l.over:
+			undo.add(removePrior(log, pins.Prior()))
+		case <-laneCtx.Done():
+		}
+	}
+	if err == nil {
 		removeInfo, err = writeInfo(cfg, address)
 	}
 	if err == nil {
@@ -231,6 +271,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	err = errors.Join(err, <-ended)
 
+	leave = l.leave.Load()
 	// The sinks empty their queues while the API still serves, then the account is complete.
 	closeSinks()
 	undo.run()
@@ -239,6 +280,31 @@ func Run(ctx context.Context, o Options) error {
 		err = perr
 	}
 	return err
+}
+
+// tellPrior says what earlier agents left.
+func tellPrior(log *slog.Logger, p *sensor.Prior) {
+	if p == nil {
+		return
+	}
+	log.Info("an earlier agent's programs are there: they go on until ours have taken over", "generation", p.String(), "stale", p.Stale())
+}
+
+// removePrior ends what an earlier agent left, which takes a while if there are many hooks. It returns what waits for that.
+func removePrior(log *slog.Logger, p *sensor.Prior) (wait func()) {
+	done := make(chan struct{})
+	if p == nil {
+		return func() {}
+	}
+	go func() {
+		defer close(done)
+		if err := p.Remove(); err != nil {
+			log.Warn("remove what an earlier agent left", "err", err)
+			return
+		}
+		log.Info("took over from an earlier agent", "generation", p.String())
+	}()
+	return func() { <-done }
 }
 
 // notes says what this kernel lacks.
