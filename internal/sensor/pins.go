@@ -47,10 +47,9 @@ type Pins struct {
 	note    string
 	prior   *Prior
 
-	mu    sync.Mutex
-	beat  *ebpf.Map
-	state *ebpf.Map
-	told  beatValue
+	mu   sync.Mutex
+	beat *ebpf.Map
+	told beatValue
 }
 
 // generationName is what the directory of a generation is called.
