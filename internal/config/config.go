@@ -37,6 +37,7 @@ type Config struct {
 	BPFDir             string // one path component below the bpffs root
 	ReleasePinnedBPF   bool
 	KeepSensorsOnExit  bool
+	OneShot            bool
 	DisableKprobeMulti bool
 
 	// Buffers and caches.

@@ -36,7 +36,6 @@ const (
 	whyExact     = "the process table mirrors the living processes exactly and needs no retries"
 	whyStorage   = "processes live in task storage, which grows with them"
 	whyNoFilter  = "policies hold for all processes"
-	whyNoPersist = "policies that came by gRPC are forgotten when the agent stops"
 	whyTakeOver  = "what an earlier run left goes on until this one has taken over"
 	whyNoQueue   = "there is no queue between the reader and the handler"
 	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
@@ -173,10 +172,10 @@ func serverRows() []row {
 			field: func(c *Config) any { return &c.EnableDeprecatedPolicyRPC },
 			help:  "accept EnableTracingPolicy and DisableTracingPolicy"},
 		{key: "persist-grpc-policies", def: "false", field: func(c *Config) any { return &c.PersistGRPCPolicies },
-			status: later, why: whyNoPersist, help: "keep policies that came by gRPC"},
+			help: "keep policies that came by gRPC; they come back with the next agent, or it does not start"},
 		{key: "persist-grpc-policies-dir", def: "/var/run/tetragon/grpc-policies",
-			field:  func(c *Config) any { return &c.PersistGRPCPoliciesDir },
-			status: later, why: whyNoPersist, help: "where to keep them"},
+			field: func(c *Config) any { return &c.PersistGRPCPoliciesDir },
+			help:  "where to keep them"},
 		{key: "health-server-address", field: func(c *Config) any { return &c.HealthServerAddress },
 			help: "grpc.health.v1 on this TCP address, such as :6789; empty: none"},
 		{key: "health-server-interval", def: "10", field: func(c *Config) any { return &c.HealthServerInterval },
@@ -227,6 +226,8 @@ func kernelRows() []row {
 			status: accepted, why: whyTakeOver, help: "remove what an earlier run pinned"},
 		{key: "keep-sensors-on-exit", def: "false", field: func(c *Config) any { return &c.KeepSensorsOnExit },
 			help: "leave all programs in the kernel when the agent is stopped; the next agent takes over"},
+		{key: "one-shot", def: "false", field: func(c *Config) any { return &c.OneShot },
+			help: "load the policies of files and end; they work on until the next agent takes over, for early boot"},
 		{key: "disable-kprobe-multi", def: "false", field: func(c *Config) any { return &c.DisableKprobeMulti },
 			help: "attach a program to each function of a list instead of one to all of them (kprobe.multi)"},
 		{key: "use-perf-ring-buffer", def: "false", field: func(c *Config) any { return &c.UsePerfRingBuffer },

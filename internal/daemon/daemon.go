@@ -180,7 +180,18 @@ func Run(ctx context.Context, o Options) error {
 	}
 	l.enricher = enrich.New(eo)
 	l.mappings = newMappings(ledger, log, cfg.ProcFS)
-	pols := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	pols, err := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	if err != nil {
+		return err
+	}
+	if cfg.OneShot {
+		if err := oneShot(ctx, cfg, base, pins, readyMade, pols, o.Stderr); err != nil {
+			return err
+		}
+		leave = true
+		log.Info("policies are loaded and stay", "map_bytes", base.MapBytes())
+		return nil
+	}
 	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log})
 	closeSinks := func() {
 		c, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -280,6 +291,32 @@ func Run(ctx context.Context, o Options) error {
 		err = perr
 	}
 	return err
+}
+
+// oneShot loads what there is at the start and leaves it to the next agent. A policy that cannot be loaded is an error, as
+// nobody would be there to ask.
+func oneShot(ctx context.Context, cfg *config.Config, base *sensor.Base, pins *sensor.Pins, readyMade []string, pols *registry.Registry, tell io.Writer) error {
+	if n := pins.Note(); n != "" {
+		return fmt.Errorf("one-shot (%s): %s", cfg.Source("one-shot"), n)
+	}
+	if err := base.Attach(); err != nil {
+		return err
+	}
+	if err := loadPolicies(ctx, cfg, readyMade, pols, tell); err != nil {
+		return err
+	}
+	for _, s := range pols.List("") {
+		if s.State == registry.StateLoadError {
+			return fmt.Errorf("load policy %s: %s", s.Key, s.Error)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("load policies: %w", err)
+	}
+	if err := errors.Join(pins.Beat(&sensor.Counts{}), pins.Commit()); err != nil {
+		return err
+	}
+	return pins.Prior().Remove()
 }
 
 // tellPrior says what earlier agents left.

@@ -89,6 +89,7 @@ func params(dir string, f *facts) testscript.Params {
 			env.Setenv("SOCK", filepath.Join(env.WorkDir, socketName))
 			env.Setenv("TETRA", os.Getenv(envCLI))
 			env.Setenv("NODE", nodeName)
+			env.Setenv("TETRAGON", os.Getenv(envAgent))
 			env.Setenv("BPFDIR", pinDir(env.WorkDir))
 			env.Setenv("PINS", filepath.Join(bpffs, pinDir(env.WorkDir)))
 			env.Setenv("POLICIES", os.Getenv(envPolicies))
