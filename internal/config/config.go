@@ -75,7 +75,8 @@ type Config struct {
 	HealthServerInterval      int
 	MetricsServer             string // empty: no metrics server
 	EnableEventMetrics        bool
-	MetricsLabelFilter        string
+	MetricsLabelFilter        []string
+	MetricsMaxSeries          int
 	EnableMsgHandlingLatency  bool
 	GopsAddress               string
 	PprofAddress              string // empty: no profiling server

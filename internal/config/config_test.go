@@ -169,6 +169,7 @@ log-format text
 log-level info
 memprofile
 metrics-label-filter namespace,workload,pod,binary
+metrics-max-series 4096
 metrics-server
 netns-dir /var/run/docker/netns/
 parents-map-enabled false

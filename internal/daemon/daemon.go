@@ -132,14 +132,14 @@ func Run(ctx context.Context, o Options) error {
 	})
 
 	// The event lane, from the ring to the sinks.
-	lane := &metrics.Lane{}
+	lane, calls := &metrics.Lane{}, &metrics.RPCs{}
 	ledger := metrics.NewLedger()
 	table := process.New(process.Options{Dead: cfg.ProcessCacheSize})
 	encoder := encode.New(encode.Options{
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != ""})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
@@ -191,12 +191,18 @@ func Run(ctx context.Context, o Options) error {
 	undo.add(func() { _ = l.reader.Close() })
 
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
+	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
 	if err != nil {
 		return err
 	}
 	undo.add(api)
-	stopHTTP, err := serveHTTP(cfg, o.Version, lane, ledger, pols, node, log)
+	stopHTTP, err := serveHTTP(cfg, metrics.Options{
+		Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, Labels: cfg.MetricsLabelFilter, MaxSeries: cfg.MetricsMaxSeries,
+		NodeName: node, FlagWords: event.FlagWords(), Build: metricsBuild(o.Version), RPCs: calls,
+		Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
+		Queues:   func() []metrics.Queue { return queueMetrics(l.sinks) },
+		Memory:   func() []metrics.Part { return memoryParts(base, manager) },
+	}, log)
 	if err != nil {
 		return err
 	}
@@ -312,7 +318,7 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
@@ -331,7 +337,7 @@ func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *expor
 		so := server.Options{
 			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
 			Info:     func() server.Info { return info(cfg) },
-			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC,
+			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		}
 		if file != nil {
 			so.EventLog = file
@@ -386,8 +392,14 @@ func buildInfo() server.Build {
 	return b
 }
 
+// metricsBuild is the build in the words of metrics.
+func metricsBuild(version string) metrics.Build {
+	b := buildInfo()
+	return metrics.Build{Version: version, GoVersion: b.GoVersion, Commit: b.Commit, Time: b.Time, Modified: b.Modified}
+}
+
 // serveHTTP starts the metrics and profiling servers that are asked for.
-func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *metrics.Ledger, pols *registry.Registry, node string, log *slog.Logger) (stop func(), err error) {
+func serveHTTP(cfg *config.Config, mo metrics.Options, log *slog.Logger) (stop func(), err error) {
 	var undo stops
 	start := func(key, addr string, h http.Handler) error {
 		l, err := net.Listen("tcp", addr)
@@ -401,12 +413,7 @@ func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *m
 		return nil
 	}
 	if cfg.MetricsServer != "" {
-		bi := buildInfo()
-		m, err := metrics.New(metrics.Options{
-			Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, NodeName: node, FlagWords: event.FlagWords(),
-			Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
-			Build:    metrics.Build{Version: version, GoVersion: bi.GoVersion, Commit: bi.Commit, Time: bi.Time, Modified: bi.Modified},
-		})
+		m, err := metrics.New(mo)
 		if err != nil {
 			return nil, fmt.Errorf("make the metrics: %w", err)
 		}

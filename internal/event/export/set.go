@@ -121,6 +121,22 @@ func (s *Set) Behind() bool {
 	return false
 }
 
+// Queue is what waits for one sink.
+type Queue struct {
+	Sink            string
+	Events          int
+	Bytes, MaxBytes int
+}
+
+// Queues tells what waits for each sink.
+func (s *Set) Queues() []Queue {
+	var out []Queue
+	for _, k := range *s.sinks.Load() {
+		out = append(out, k.q.state(k.name))
+	}
+	return out
+}
+
 // give encodes one event into the queues of the sinks that want it. Where two sinks share a format, the second copies
 // what was encoded for the first.
 func (s *Set) give(ev *event.Event, sinks []*sink, now time.Time) {
