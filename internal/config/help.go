@@ -97,6 +97,7 @@ type Key struct {
 	Values                    []string // the only ones; empty: any
 	Group                     string   // heading of those that belong together
 	NoEffect                  string   // why it is accepted and changes nothing; empty: it does
+	Live                      bool     // a change takes effect on SIGHUP
 	Refused                   string   // why anything but the default is refused; empty: it is not
 }
 
@@ -112,7 +113,7 @@ func Keys() []Key {
 		if r.hidden {
 			continue
 		}
-		k := Key{Name: r.key, Type: typeName(r.field(new(Config))), Default: r.def, Help: r.help, Group: group}
+		k := Key{Name: r.key, Type: typeName(r.field(new(Config))), Default: r.def, Help: r.help, Group: group, Live: r.live}
 		if k.Type == "" {
 			k.Type = "bool"
 		}

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"tetragon/internal/config"
@@ -48,7 +49,8 @@ type Options struct {
 	Version string
 	Stdout  io.Writer
 	Stderr  io.Writer
-	Reopen  <-chan os.Signal // each value makes the export open its file anew
+	Hangup  <-chan os.Signal               // each value makes the export open its file anew, and the configuration be read again
+	Reload  func() (*config.Config, error) // reads the configuration; nil: it is read once
 }
 
 // stopTimeout bounds each step of a stop that waits for somebody else.
@@ -72,7 +74,9 @@ func Run(ctx context.Context, o Options) error {
 	var undo stops
 	defer undo.run()
 
-	log, closeLog, err := newLogger(cfg, o.Stdout, o.Stderr)
+	level := new(slog.LevelVar)
+	level.Set(cfg.Level())
+	log, closeLog, err := newLogger(cfg, level, o.Stdout, o.Stderr)
 	if err != nil {
 		return err
 	}
@@ -151,9 +155,9 @@ func Run(ctx context.Context, o Options) error {
 			eo.Passwd = "/etc/passwd" // a host that hides pid 1's root even from root
 		}
 	}
-	if filters.redactor != nil {
-		eo.RedactArgs, eo.RedactEnv = filters.redactor.Arguments, filters.redactor.Environment
-	}
+	secrets := new(secrets)
+	secrets.redactor.Store(filters.redactor)
+	eo.RedactArgs, eo.RedactEnv = secrets.arguments, secrets.environment
 	l.enricher = enrich.New(eo)
 	l.mappings = newMappings(ledger, log, cfg.ProcFS)
 	pols := policyLane(cfg, manager, keeper, l.mappings.want, log)
@@ -190,8 +194,10 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(func() { _ = l.reader.Close() })
 
+	now := new(atomic.Pointer[config.Config])
+	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
+	api, address, err := serveAPI(cfg, now, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
 	if err != nil {
 		return err
 	}
@@ -220,9 +226,11 @@ func Run(ctx context.Context, o Options) error {
 	defer stopLane()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- l.run(laneCtx, o.Reopen, file)
+		ended <- l.run(laneCtx)
 		stopLane()
 	}()
+	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, sinks: l.sinks, secrets: secrets}
+	go rl.run(laneCtx, o.Hangup)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
@@ -318,7 +326,7 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
@@ -336,7 +344,7 @@ func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *expor
 		}
 		so := server.Options{
 			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
-			Info:     func() server.Info { return info(cfg) },
+			Info:     func() server.Info { return info(now.Load()) },
 			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		}
 		if file != nil {

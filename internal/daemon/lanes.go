@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -94,7 +93,7 @@ func newLane(o laneOptions) *lane {
 }
 
 // run is the lane. It returns when ctx ends and everything that had happened by then is with the sinks.
-func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.File) error {
+func (l *lane) run(ctx context.Context) error {
 	if l.base.HasSnapshot() {
 		l.snapshot(false)
 	} else {
@@ -107,10 +106,6 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 			return err
 		}
 		select {
-		case <-reopen:
-			if file != nil {
-				file.Reopen()
-			}
 		case err := <-l.snapshots:
 			if err != nil {
 				l.log.Warn("look at what lives", "err", err)

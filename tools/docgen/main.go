@@ -47,7 +47,13 @@ that sets a key wins: flags, environment, the directory named by ` + "`config-di
 ` + "`/usr/lib/tetragon/tetragon.conf.d/`" + `.
 
 A file that cannot be read, a key that there is not, and a value that a key cannot take end the start with the file and the
-line; nothing is ignored. An empty file, or an empty value, means empty, 0 or false, and not the default.
+line; nothing is ignored. An empty file in a drop-in directory, or ` + "`key: \"\"`" + ` in YAML, means empty, 0 or false, and not the
+default; a key without a value in YAML is a mistake. An empty environment variable counts as not set, which the agent says.
+
+On SIGHUP the agent reads its configuration again, from all sources. What is marked so takes effect at once; of other keys
+that have changed the agent says that they need a restart. If anything is wrong with the new configuration, the agent says
+what, and nothing changes. The export file is opened anew in any case, as logrotate expects.
+
 ` + "`tetragon --print-config`" + ` shows every value and where it comes from.
 `)
 	group := ""
@@ -65,6 +71,9 @@ line; nothing is ignored. An empty file, or an empty value, means empty, 0 or fa
 			help += ". **No effect:** " + k.NoEffect
 		case k.Refused != "":
 			help += ". **Not yet supported:** " + k.Refused
+		}
+		if k.Live {
+			help += ". *Read again on SIGHUP*"
 		}
 		def := ""
 		if k.Default != "" {

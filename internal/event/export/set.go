@@ -100,6 +100,9 @@ func (s *Set) Batch(evs []event.Event) {
 		return
 	}
 	now := s.now()
+	for _, k := range sinks {
+		k.choose(now)
+	}
 	for i := range evs {
 		s.give(&evs[i], sinks, now)
 	}
@@ -119,6 +122,31 @@ func (s *Set) Behind() bool {
 		}
 	}
 	return false
+}
+
+// Choice is what a sink takes.
+type Choice struct {
+	Filter    Matcher // nil: everything
+	RateLimit int     // events a minute; negative: no limit
+}
+
+// Choose changes what a file or standard output takes, by the name of the sink, from the next batch on.
+func (s *Set) Choose(name string, c Choice) {
+	for _, k := range *s.sinks.Load() {
+		if k.name == name {
+			k.next.Store(&c)
+		}
+	}
+}
+
+// choose takes over a change. Lane only.
+func (k *sink) choose(now time.Time) {
+	if k.next.Load() == nil {
+		return
+	}
+	if c := k.next.Swap(nil); c != nil {
+		k.match, k.limit = c.Filter, newLimiter(c.RateLimit, now)
+	}
 }
 
 // Queue is what waits for one sink.
@@ -236,6 +264,8 @@ type sink struct {
 	// Of the lane.
 	count counts
 	owed  debts
+
+	next atomic.Pointer[Choice] // what the sink takes from the next batch on; nil: nothing has changed
 
 	refused atomic.Uint64 // events dropped by write errors so far
 	healthy atomic.Bool   // the last write went well
