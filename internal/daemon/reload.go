@@ -11,7 +11,9 @@ import (
 	"strings"
 	"sync/atomic"
 
+	tetragon "tetragon/api/v1/tetragon"
 	"tetragon/internal/config"
+	"tetragon/internal/event"
 	"tetragon/internal/event/export"
 	"tetragon/internal/event/filter"
 )
@@ -45,6 +47,7 @@ type reloader struct {
 	file    *export.File // nil: none
 	sinks   *export.Set
 	secrets *secrets
+	message func(*event.Event) *tetragon.GetEventsResponse // what expressions look at
 }
 
 func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
@@ -84,10 +87,11 @@ func (r *reloader) reload() (live []string, err error) {
 	}
 	// What filters may ask for does not change with them.
 	taken := old.With(next, live)
-	f, err := newFilters(taken)
+	f, err := newFilters(taken, r.log)
 	if err != nil {
 		return nil, err
 	}
+	f.offers.Message = r.message
 	// Only if they have changed: clients may have set others by EventLogService.
 	if r.file != nil && changed(live, "export-file-max-size-mb", "export-file-rotation-interval", "export-file-max-backups", "export-file-compress") {
 		if err := r.file.SetParams(fileParams(taken)); err != nil {
@@ -95,9 +99,9 @@ func (r *reloader) reload() (live []string, err error) {
 		}
 	}
 	// From here on nothing can go wrong.
-	if changed(live, "export-allowlist", "export-denylist", "export-rate-limit") {
-		r.sinks.Choose("file", export.Choice{Filter: f.export(), RateLimit: taken.ExportRateLimit})
-		r.sinks.Choose("stdout", export.Choice{Filter: f.export(), RateLimit: -1})
+	if changed(live, "export-allowlist", "export-denylist", "field-filters", "export-rate-limit") {
+		r.sinks.Choose("file", export.Choice{Filter: f.export(), Fields: f.prune(), RateLimit: taken.ExportRateLimit})
+		r.sinks.Choose("stdout", export.Choice{Filter: f.export(), Fields: f.prune(), RateLimit: -1})
 	}
 	if changed(live, "redaction-filters") {
 		r.secrets.redactor.Store(f.redactor)
