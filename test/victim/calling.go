@@ -67,7 +67,7 @@ func call(words []string) error {
 	fs := flag.NewFlagSet("syscall", flag.ContinueOnError)
 	times := fs.Int("n", 1, "how often")
 	threads := fs.Int("threads", 1, "how many threads do so")
-	on := fs.Bool("on", false, "go on until the input ends")
+	on := fs.Bool("on", false, "go on until the input ends, some times a second")
 	if err := fs.Parse(words); err != nil {
 		return err
 	}
@@ -109,6 +109,9 @@ func call(words []string) error {
 			r.tid = unix.Gettid()
 			for i := 0; i < *times || *on && !ended.Load(); i++ {
 				r.ret, _, r.errno = syscall.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+				if *on {
+					time.Sleep(20 * time.Millisecond)
+				}
 			}
 		})
 	}
