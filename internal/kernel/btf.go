@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf/btf"
+
+	"tetragon/internal/nearest"
 )
 
 // Param is a parameter of a function: its name and its type as C writes it.
@@ -481,29 +483,8 @@ func noMember(t btf.Type, name string) error {
 	case len(names) <= maxNames:
 		return fmt.Errorf("%s has no member %s; it has %s", typeName(t), name, strings.Join(names, ", "))
 	}
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(distance(a, name), distance(b, name)) })
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(nearest.Distance(a, name), nearest.Distance(b, name)) })
 	return fmt.Errorf("%s has no member %s; of its %d the nearest are %s", typeName(t), name, len(names), strings.Join(names[:maxNames/2], ", "))
-}
-
-// distance is how many letters must be put in, left out or changed to make one word of another.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // memberNames lists all members, also those in structs and unions without a name.

@@ -68,7 +68,7 @@ func TestHook_suppressed(t *testing.T) {
 		{"nothing", nil, 0},
 		{"of this rule", []uint64{9 << 32}, 9},
 		{"of another rule", []uint64{9<<32 | 3}, 0},
-		{"of two rules", []uint64{9<<32 | 3, 4<<32 | 0}, 4},
+		{"of two rules", []uint64{9<<32 | 3, 4 << 32}, 4},
 		{"a great many", []uint64{0xffffffff << 32}, 0xffffffff},
 	} {
 		b := hookCall(600)
