@@ -78,6 +78,7 @@ var heavy = []struct {
 	{"github.com/prometheus/", []string{"metrics"}},
 	{"github.com/spf13/", []string{"cli"}},
 	{"github.com/rogpeppe/go-internal", []string{"scenario"}},
+	{"cel.dev/", []string{"event/filter"}},
 	{"k8s.io/", nil},
 	{"unsafe", []string{"abi", "api", "event/decode", "event/mmap", "event/read", "sensor", "test/victim"}},
 	{"net/http", []string{"daemon", "metrics"}},
