@@ -80,6 +80,9 @@ func (ck *checker) numbers() {
 	if c.ProcessCacheGCInterval <= 0 {
 		ck.fail("process-cache-gc-interval", "%s is not above 0", c.ProcessCacheGCInterval)
 	}
+	if c.ExportFileMaxAge < 0 {
+		ck.fail("export-file-max-age", "%s is negative; 0 means however old", c.ExportFileMaxAge)
+	}
 	if c.ExportFileRotationInterval < 0 {
 		ck.fail("export-file-rotation-interval", "%s is negative; 0 means never", c.ExportFileRotationInterval)
 	}

@@ -144,6 +144,7 @@ export-aggregation-window-size 15s
 export-allowlist
 export-denylist
 export-file-compress false
+export-file-max-age 0s
 export-file-max-backups 5
 export-file-max-size-mb 10
 export-file-perm 600
@@ -151,6 +152,7 @@ export-file-rotation-interval 0s
 export-filename
 export-rate-limit -1
 export-stdout
+exports
 expose-stack-addresses false
 field-filters
 filter-environment-variables

@@ -99,10 +99,16 @@ func exportRows() []row {
 			help:  "rotate the file on this period as well; 0: never"},
 		{key: "export-file-max-backups", live: true, def: "5", field: func(c *Config) any { return &c.ExportFileMaxBackups },
 			help: "rotated files to keep; 0 keeps all"},
+		{key: "export-file-max-age", live: true, def: "0s", field: func(c *Config) any { return &c.ExportFileMaxAge },
+			help: "remove rotated files that are older; 0: however old they are"},
 		{key: "export-file-compress", live: true, def: "false", field: func(c *Config) any { return &c.ExportFileCompress },
 			help: "compress rotated files with gzip"},
 		{key: "export-file-perm", def: "600", field: func(c *Config) any { return &c.ExportFilePerm },
 			help: "octal mode of new files; only the bits of 664 count, and the owner can always read and write"},
+		{key: "exports", field: func(c *Config) any { return &c.Exports },
+			help: "further export files, each with its own filters, as JSON objects: name, filename, allowlist, denylist, " +
+				"field_filters, rate_limit, max_size_mb, rotation_interval, max_backups, max_age, compress, perm; " +
+				"what an object does not say is as in the keys export-file-*"},
 		{key: "export-rate-limit", live: true, def: "-1", field: func(c *Config) any { return &c.ExportRateLimit },
 			help: "events for each minute; -1: no limit, 0: no export"},
 		{key: "export-allowlist", live: true, field: func(c *Config) any { return &c.ExportAllowlist },

@@ -205,16 +205,9 @@ func Run(ctx context.Context, o Options) error {
 			log.Warn("close the sinks", "err", err)
 		}
 	}
-	var file *export.File
-	if cfg.ExportFilename != "" && cfg.ExportRateLimit != 0 {
-		file, err = l.sinks.AddFile(export.FileOptions{
-			Path: cfg.ExportFilename, MaxSizeMB: cfg.ExportFileMaxSizeMB, RotationInterval: cfg.ExportFileRotationInterval,
-			MaxBackups: cfg.ExportFileMaxBackups, Compress: cfg.ExportFileCompress, Perm: cfg.ExportFilePerm,
-			RateLimit: cfg.ExportRateLimit, Filter: filters.export(), Fields: filters.prune(),
-		})
-		if err != nil {
-			return fmt.Errorf("open the export: %w", err)
-		}
+	file, others, err := addExports(cfg, filters, l.sinks, log)
+	if err != nil {
+		return err
 	}
 	if cfg.ExportStdout != "" {
 		w := export.WriterOptions{W: o.Stdout, Filter: filters.export(), Fields: filters.prune()}
@@ -269,7 +262,7 @@ func Run(ctx context.Context, o Options) error {
 		ended <- l.run(laneCtx)
 		stopLane()
 	}()
-	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, sinks: l.sinks, secrets: secrets, message: encoder.Message}
+	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, others: others, sinks: l.sinks, secrets: secrets, message: encoder.Message}
 	go rl.run(laneCtx, o.Hangup)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
