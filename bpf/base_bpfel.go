@@ -18,6 +18,7 @@ import (
 const (
 	BaseMapEvents        = "events"
 	BaseMapProcs         = "procs"
+	BaseMapProcsBefore   = "procs_before"
 	BaseMapRates         = "rates"
 	BaseMapScratch       = "scratch"
 	BaseProgCgrpAttach   = "cgrp_attach"
@@ -107,10 +108,11 @@ type BaseProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BaseMapSpecs struct {
-	Events  *ebpf.MapSpec `ebpf:"events"`
-	Procs   *ebpf.MapSpec `ebpf:"procs"`
-	Rates   *ebpf.MapSpec `ebpf:"rates"`
-	Scratch *ebpf.MapSpec `ebpf:"scratch"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	Procs       *ebpf.MapSpec `ebpf:"procs"`
+	ProcsBefore *ebpf.MapSpec `ebpf:"procs_before"`
+	Rates       *ebpf.MapSpec `ebpf:"rates"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 }
 
 // BaseVariableSpecs contains global variables before they are loaded into the kernel.
@@ -164,16 +166,18 @@ func (o *BaseObjects) Close() error {
 //
 // It can be passed to LoadBaseObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BaseMaps struct {
-	Events  *ebpf.Map `ebpf:"events"`
-	Procs   *ebpf.Map `ebpf:"procs"`
-	Rates   *ebpf.Map `ebpf:"rates"`
-	Scratch *ebpf.Map `ebpf:"scratch"`
+	Events      *ebpf.Map `ebpf:"events"`
+	Procs       *ebpf.Map `ebpf:"procs"`
+	ProcsBefore *ebpf.Map `ebpf:"procs_before"`
+	Rates       *ebpf.Map `ebpf:"rates"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
 }
 
 func (m *BaseMaps) Close() error {
 	return _BaseClose(
 		m.Events,
 		m.Procs,
+		m.ProcsBefore,
 		m.Rates,
 		m.Scratch,
 	)

@@ -84,24 +84,26 @@ func TestMatch_policies(t *testing.T) {
 	p := &event.Process{Key: event.Key{Pid: 20}, Binary: "/app"}
 	for _, c := range []struct {
 		filter string
-		want   [3]bool // kprobe, tracepoint, loader
+		want   [4]bool // kprobe, tracepoint, loader, throttle
 	}{
-		{`{"event_set":["PROCESS_KPROBE"]}`, [3]bool{true, false, false}},
-		{`{"event_set":["PROCESS_TRACEPOINT","PROCESS_LOADER"]}`, [3]bool{false, true, true}},
-		{`{"policy_names":["watch"]}`, [3]bool{true, false, false}},
-		{`{"policy_names":["look","watch"]}`, [3]bool{true, true, false}},
-		{`{"policy_names":["look"],"event_set":["PROCESS_KPROBE"]}`, [3]bool{}},
-		{`{"binary_regex":["^/app$"]}`, [3]bool{true, true, true}},
+		{`{"event_set":["PROCESS_KPROBE"]}`, [4]bool{true, false, false, false}},
+		{`{"event_set":["PROCESS_TRACEPOINT","PROCESS_LOADER"]}`, [4]bool{false, true, true, false}},
+		{`{"event_set":["PROCESS_THROTTLE"]}`, [4]bool{false, false, false, true}},
+		{`{"policy_names":["watch"]}`, [4]bool{true, false, false, false}},
+		{`{"policy_names":["look","watch"]}`, [4]bool{true, true, false, false}},
+		{`{"policy_names":["look"],"event_set":["PROCESS_KPROBE"]}`, [4]bool{}},
+		{`{"binary_regex":["^/app$"]}`, [4]bool{true, true, true, false}},
 	} {
 		f, err := filter.New(parse(t, c.filter), nil, filter.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got [3]bool
+		var got [4]bool
 		for i, ev := range []*event.Event{
 			{Kind: event.KindKprobe, Process: p, Hook: &event.Hook{Policy: "watch"}},
 			{Kind: event.KindTracepoint, Process: p, Hook: &event.Hook{Policy: "look"}},
 			{Kind: event.KindLoader, Process: p, Loader: &event.Loader{}},
+			{Kind: event.KindThrottle, Throttle: event.Throttle{Cgroup: "a.scope"}},
 		} {
 			got[i] = f.Match(ev)
 		}
@@ -220,7 +222,10 @@ func TestNew_refuses(t *testing.T) {
 		{"bad regex", `{} {"pod_regex":["a","["]}`, ``, filter.Everything(), []string{"allow list: filter 2: pod_regex: ", "missing closing ]"}},
 		{"two bad ones", `{"pod_regex":["["],"binary_regex":["("]}`, ``, filter.Everything(), []string{"pod_regex", "binary_regex"}},
 		{"deny list", ``, `{"binary_regex":["("]}`, filter.Everything(), []string{"deny list: filter 1: binary_regex"}},
-		{"cel", `{"cel_expression":["true"]}`, ``, filter.Everything(), []string{"cel_expression: not supported yet"}},
+		{"cel without event", `{"cel_expression":["true"]}`, ``, filter.Everything(), []string{`cel_expression: "true": it speaks of no event`}},
+		{"cel text", `{"cel_expression":["process_exec.process.binary"]}`, ``, filter.Everything(), []string{"it is of type string; write a condition"}},
+		{"cel no such field", `{"cel_expression":["process_exec.bogus == 1"]}`, ``, filter.Everything(), []string{"undefined field 'bogus'"}},
+		{"cel syntax", `{"cel_expression":["process_exec.process.pid =="]}`, ``, filter.Everything(), []string{"Syntax error"}},
 		{"pid set", `{"pid_set":[1]}`, ``, filter.Options{}, []string{"pid_set: not enabled", "enable-pid-set-filter"}},
 		{"caps", `{"capabilities":{}}`, ``, filter.Options{}, []string{"capabilities: ", "enable-process-cred"}},
 		{"caps two ways", `{"capabilities":{"permitted":{"any":[1],"all":[2]}}}`, ``, filter.Everything(),
@@ -395,6 +400,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		``, `{}`, `{"binary_regex":["a"]}{"labels":["a in (b)"],"capabilities":{"effective":{"any":["CAP_BPF"]}}}`,
 		`{"redact":["(a|b)*"],"binary_regex":["x"]}`, `{"labels":["!a,b!=c,d notin (e,f)"]}`, `[{}]`,
+		`{"fields":"process.binary,args","action":"EXCLUDE"}`, `{"cel_expression":["process_exec.process.pid==1u"]}`,
 	} {
 		f.Add(s, "text")
 	}
@@ -405,6 +411,12 @@ func FuzzParse(f *testing.F) {
 					m.Match(&ev)
 				}
 				m.MatchProto(&tetragon.GetEventsResponse{})
+			}
+		}
+		if list, err := filter.ParseFieldFilters(filters); err == nil {
+			if p, err := filter.NewFields(list); err == nil && p != nil {
+				p.AppendJSON(nil, []byte(text))
+				p.AppendWire(nil, []byte(text))
 			}
 		}
 		if r, err := filter.ParseRedaction(filters); err == nil {
