@@ -87,9 +87,7 @@ func writeInfo(cfg *config.Config, address string) (remove func(), err error) {
 
 // newLogger makes the logger that the configuration asks for. It writes to standard output, as upstream's does, unless
 // events go there.
-//
-// The level can be changed while the agent runs.
-func newLogger(cfg *config.Config, stdout, stderr io.Writer) (*slog.Logger, *slog.LevelVar, func(), error) {
+func newLogger(cfg *config.Config, level *slog.LevelVar, stdout, stderr io.Writer) (*slog.Logger, func(), error) {
 	w := stdout
 	if cfg.ExportStdout != "" {
 		w = stderr
@@ -98,14 +96,12 @@ func newLogger(cfg *config.Config, stdout, stderr io.Writer) (*slog.Logger, *slo
 	if cfg.LogFile != "" {
 		f, err := os.Create(cfg.LogFile)
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("open the log file: %w", err)
+			return nil, nil, fmt.Errorf("open the log file: %w", err)
 		}
 		w = io.MultiWriter(w, f)
 		closeLog = func() { _ = f.Close() }
 	}
 	format, times := strings.CutSuffix(cfg.LogFormat, "-ts")
-	level := new(slog.LevelVar)
-	level.Set(cfg.Level())
 	o := &slog.HandlerOptions{
 		Level: level, AddSource: cfg.Level() < slog.LevelInfo,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -122,9 +118,9 @@ func newLogger(cfg *config.Config, stdout, stderr io.Writer) (*slog.Logger, *slo
 		},
 	}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o)), level, closeLog, nil
+		return slog.New(slog.NewJSONHandler(w, o)), closeLog, nil
 	}
-	return slog.New(slog.NewTextHandler(w, o)), level, closeLog, nil
+	return slog.New(slog.NewTextHandler(w, o)), closeLog, nil
 }
 
 // isTerminal says whether colours may be written to w.

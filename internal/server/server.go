@@ -61,6 +61,8 @@ type Options struct {
 	Policies            Policies // nil: this agent runs none
 	DeprecatedPolicyRPC bool     // answer EnableTracingPolicy and DisableTracingPolicy
 
+	Calls *metrics.RPCs // counts calls; nil: nobody does
+
 	MaxStreams int // event streams at a time; 0: 256
 }
 
@@ -82,8 +84,8 @@ func New(o Options) *Server {
 	}
 	s := &Server{opts: o, health: health.NewServer()}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.Creds(newHandshakes()), grpc.UnaryInterceptor(s.refuse),
-		grpc.StreamInterceptor(guardStream))
+	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.Creds(newHandshakes()),
+		grpc.ChainUnaryInterceptor(s.countUnary, s.refuse), grpc.ChainStreamInterceptor(s.countStream, guardStream))
 	tetragon.RegisterFineGuidanceSensorsServer(s.grpc, sensors{server: s})
 	tetragon.RegisterEventLogServiceServer(s.grpc, eventLog{log: o.EventLog})
 	s.health.SetServingStatus(liveness, healthpb.HealthCheckResponse_SERVING)
