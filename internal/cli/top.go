@@ -57,7 +57,7 @@ func (a *app) top(ctx context.Context, interval time.Duration, once bool) error 
 	}); err != nil {
 		return err
 	}
-	size := func() (w, h int) { return 120, 60 }
+	size := func() (w, h int) { return 160, 1 << 16 } // of text: all of it
 	draw := func() error {
 		for _, l := range m.lines(size()) {
 			if _, err := fmt.Fprintln(a.opts.Out, l); err != nil {
