@@ -159,6 +159,7 @@ func policyMetrics(list []registry.Status) []metrics.Policy {
 			for _, r := range h.Rules {
 				p.Selectors = append(p.Selectors, metrics.Selector{
 					Hook: registry.HookName(h.Hook), HookIndex: h.Hook.Index, Index: r.Selector, Label: r.Label, Post: r.Posted, NoPost: r.NoPost,
+					Signal: r.Signal, MonitorSignal: r.MonitorSignal, Override: r.Override, MonitorOverride: r.MonitorOverride,
 				})
 			}
 		}

@@ -15,6 +15,10 @@ type Hook struct {
 	Action       Action // last one of the rule that matched
 	ReturnAction Action // likewise of the return
 
+	// What the rule ordered of what changes the process: what was done, what the mode of the policy held back, and what could
+	// not be done, such as a second signal to a process that is killed.
+	Done, WouldDo, NotDone []Action
+
 	Args   []Arg
 	Data   []Arg
 	Return *Arg // nil: not asked for

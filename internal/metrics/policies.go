@@ -22,6 +22,8 @@ type Selector struct {
 	Index        int
 	Label        string
 	Post, NoPost uint64
+
+	Signal, MonitorSignal, Override, MonitorOverride uint64
 }
 
 // policyStates are those that are always told.
@@ -80,6 +82,10 @@ func readSelectors(m *Metrics, send func(float64, ...string)) {
 			labels := []string{p.Name, p.Namespace, s.Hook, strconv.Itoa(s.HookIndex), strconv.Itoa(s.Index), s.Label}
 			add(s.Post, append(labels[:6:6], "post")...)
 			add(s.NoPost, append(labels[:6:6], "nopost")...)
+			add(s.Signal, append(labels[:6:6], "signal")...)
+			add(s.MonitorSignal, append(labels[:6:6], "monitor_signal")...)
+			add(s.Override, append(labels[:6:6], "override")...)
+			add(s.MonitorOverride, append(labels[:6:6], "monitor_override")...)
 		}
 	}
 	for _, labels := range order {

@@ -34,7 +34,11 @@ func (r *Record) hook(b []byte) error {
 		}
 		at += int(n)
 	}
-	if (len(b)-at)/8 < int(h.Words) {
+	words := int(h.Words)
+	if h.H.Flags&abi.FlagVerdict != 0 {
+		words = 2*words + 1
+	}
+	if (len(b)-at)/8 < words {
 		return ErrLengths
 	}
 	r.Hook, r.mask = h, at
@@ -70,6 +74,23 @@ func (r *Record) Mask(word int) uint64 {
 		return 0
 	}
 	return binary.LittleEndian.Uint64(r.Raw[r.mask+8*word:])
+}
+
+// Monitored says whether what rule n ordered was not carried out, because its policy only monitors.
+func (r *Record) Monitored(n int) bool {
+	w := n / 64
+	if r.Flags&abi.FlagVerdict == 0 || w >= int(r.Hook.Words) {
+		return false
+	}
+	return binary.LittleEndian.Uint64(r.Raw[r.mask+8*(int(r.Hook.Words)+w):])>>(n%64)&1 != 0
+}
+
+// Sent is the signals that were sent in the call: bit n is signal n+1.
+func (r *Record) Sent() uint64 {
+	if r.Flags&abi.FlagVerdict == 0 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(r.Raw[r.mask+16*int(r.Hook.Words):])
 }
 
 // Int returns the number in a value of abi.ValueInt; with abi.ValueFlagError it is the step that failed.

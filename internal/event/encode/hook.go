@@ -18,6 +18,7 @@ type hookScratch struct {
 	kprobe     ProcessKprobe
 	tracepoint ProcessTracepoint
 	loader     ProcessLoader
+	enforced   Enforcement
 
 	ret   KprobeArgument
 	parts []*argParts // for each argument of an event one, as they are asked for
@@ -73,6 +74,25 @@ func (e *Encoder) buildKprobe(ev *event.Event, f form) {
 	}
 	x.KernelStackTrace = e.frames(x.KernelStackTrace[:0], h.KernelStack)
 	x.UserStackTrace = e.frames(x.UserStackTrace[:0], h.UserStack)
+	x.Enforcement = e.enforcement(h)
+}
+
+// enforcement is what became of what a policy ordered; nil if it ordered nothing.
+func (e *Encoder) enforcement(h *event.Hook) *Enforcement {
+	if len(h.Done)+len(h.WouldDo)+len(h.NotDone) == 0 {
+		return nil
+	}
+	x := &e.hook.enforced
+	for _, l := range []struct {
+		to   *[]tetragon.KprobeAction
+		from []event.Action
+	}{{&x.Done, h.Done}, {&x.WouldDo, h.WouldDo}, {&x.NotDone, h.NotDone}} {
+		*l.to = (*l.to)[:0]
+		for _, a := range l.from {
+			*l.to = append(*l.to, tetragon.KprobeAction(a))
+		}
+	}
+	return x
 }
 
 func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
@@ -83,6 +103,7 @@ func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 	x.Subsys, x.Event, x.PolicyName, x.Message, x.Tags = h.Subsys, h.Event, h.Policy, h.Message, h.Tags
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, true)
+	x.Enforcement = e.enforcement(h)
 }
 
 func (e *Encoder) buildLoader(ev *event.Event, f form) {

@@ -1560,6 +1560,7 @@ type ProcessKprobe struct {
 	UserStackTrace   []StackTraceEntry
 	Ancestors        []Fragment
 	Data             []KprobeArgument
+	Enforcement      *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -1660,6 +1661,10 @@ func (m *ProcessKprobe) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -1749,6 +1754,13 @@ func (m *ProcessKprobe) AppendWire(b []byte) []byte {
 			b = m.Data[i].AppendWire(b)
 			b = closeLength(b, at)
 		}
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xc2, 0x3e) // field 1000
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }
@@ -3338,18 +3350,100 @@ func (m *StackTraceEntry) AppendWire(b []byte) []byte {
 	return b
 }
 
+// Enforcement is the message of the same name.
+type Enforcement struct {
+	Done    []tetragon.KprobeAction
+	WouldDo []tetragon.KprobeAction
+	NotDone []tetragon.KprobeAction
+}
+
+// AppendJSON adds m to b as an object. A nil m is an empty one.
+func (m *Enforcement) AppendJSON(b []byte) []byte {
+	if m == nil {
+		return append(b, "{}"...)
+	}
+	start := len(b)
+	if len(m.Done) > 0 {
+		b = append(b, `,"done":`...)
+		at := len(b)
+		for i := range m.Done {
+			b = append(b, ',')
+			b = appendKprobeAction(b, m.Done[i])
+		}
+		b[at] = '['
+		b = append(b, ']')
+	}
+	if len(m.WouldDo) > 0 {
+		b = append(b, `,"would_do":`...)
+		at := len(b)
+		for i := range m.WouldDo {
+			b = append(b, ',')
+			b = appendKprobeAction(b, m.WouldDo[i])
+		}
+		b[at] = '['
+		b = append(b, ']')
+	}
+	if len(m.NotDone) > 0 {
+		b = append(b, `,"not_done":`...)
+		at := len(b)
+		for i := range m.NotDone {
+			b = append(b, ',')
+			b = appendKprobeAction(b, m.NotDone[i])
+		}
+		b[at] = '['
+		b = append(b, ']')
+	}
+	return closeObject(b, start)
+}
+
+// AppendWire adds the bytes of m to b. A nil m is an empty one.
+func (m *Enforcement) AppendWire(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	if len(m.Done) > 0 {
+		b = append(b, 0x0a) // field 1
+		b = append(b, 0)
+		at := len(b)
+		for i := range m.Done {
+			b = binary.AppendUvarint(b, uint64(m.Done[i]))
+		}
+		b = closeLength(b, at)
+	}
+	if len(m.WouldDo) > 0 {
+		b = append(b, 0x12) // field 2
+		b = append(b, 0)
+		at := len(b)
+		for i := range m.WouldDo {
+			b = binary.AppendUvarint(b, uint64(m.WouldDo[i]))
+		}
+		b = closeLength(b, at)
+	}
+	if len(m.NotDone) > 0 {
+		b = append(b, 0x1a) // field 3
+		b = append(b, 0)
+		at := len(b)
+		for i := range m.NotDone {
+			b = binary.AppendUvarint(b, uint64(m.NotDone[i]))
+		}
+		b = closeLength(b, at)
+	}
+	return b
+}
+
 // ProcessTracepoint is the message of the same name.
 type ProcessTracepoint struct {
-	Process    Fragment
-	Parent     Fragment
-	Subsys     string
-	Event      string
-	Args       []KprobeArgument
-	PolicyName string
-	Action     tetragon.KprobeAction
-	Message    string
-	Tags       []string
-	Ancestors  []Fragment
+	Process     Fragment
+	Parent      Fragment
+	Subsys      string
+	Event       string
+	Args        []KprobeArgument
+	PolicyName  string
+	Action      tetragon.KprobeAction
+	Message     string
+	Tags        []string
+	Ancestors   []Fragment
+	Enforcement *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3416,6 +3510,10 @@ func (m *ProcessTracepoint) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -3471,6 +3569,13 @@ func (m *ProcessTracepoint) AppendWire(b []byte) []byte {
 		b = append(b, 0x5a) // field 11
 		b = binary.AppendUvarint(b, uint64(len(m.Ancestors[i].Wire)))
 		b = append(b, m.Ancestors[i].Wire...)
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xc2, 0x3e) // field 1000
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }
@@ -3783,6 +3888,7 @@ type ProcessLsm struct {
 	Tags         []string
 	Ancestors    []Fragment
 	ImaHash      string
+	Enforcement  *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3849,6 +3955,10 @@ func (m *ProcessLsm) AppendJSON(b []byte) []byte {
 		b = append(b, `,"ima_hash":`...)
 		b = appendString(b, m.ImaHash)
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -3904,6 +4014,13 @@ func (m *ProcessLsm) AppendWire(b []byte) []byte {
 	if m.ImaHash != "" {
 		b = append(b, 0x5a) // field 11
 		b = appendStringWire(b, m.ImaHash)
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xc2, 0x3e) // field 1000
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }

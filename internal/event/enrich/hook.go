@@ -38,6 +38,9 @@ type group struct {
 type orders struct {
 	action, returned       event.Action
 	kernelStack, userStack bool
+
+	enforces []event.Action
+	signals  []uint64 // for each of enforces the signal, as a bit; 0: an override
 }
 
 // arg is where an argument comes from, and how it is written.
@@ -101,7 +104,18 @@ func newLayout(p *plan.Program) *layout {
 		}
 		for j := range h.Rules {
 			do := &h.Rules[j].Do
-			to.rules = append(to.rules, orders{actionOf(do.Last), actionOf(do.LastReturn), do.KernelStack, do.UserStack})
+			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack}
+			for _, n := range do.Signals {
+				act := event.ActionSignal
+				if n == sigkill {
+					act = event.ActionSigkill
+				}
+				o.enforces, o.signals = append(o.enforces, act), append(o.signals, 1<<(n-1))
+			}
+			if do.Override {
+				o.enforces, o.signals = append(o.enforces, event.ActionOverride), append(o.signals, 0)
+			}
+			to.rules = append(to.rules, o)
 		}
 		for _, v := range g.Values {
 			if v >= 0 && v < len(p.Values) && p.Values[v].Track {
@@ -198,7 +212,7 @@ func (e *Enricher) hook(r *decode.Record) {
 			e.stage.Seen(1) // the record makes more than one
 		}
 		told = true
-		e.hit(r, g, &g.rules[rule-g.first])
+		e.hit(r, g, &g.rules[rule-g.first], rule)
 	}
 	if !told {
 		e.drop(nothing)
@@ -227,7 +241,7 @@ func firstBit(r *decode.Record, from, to int) int {
 }
 
 // hit makes the event of one policy.
-func (e *Enricher) hit(r *decode.Record, g *group, o *orders) {
+func (e *Enricher) hit(r *decode.Record, g *group, o *orders, rule int) {
 	pid, ktime, tid := r.Pid, r.Ktime, r.Hook.Tid
 	for _, i := range g.owners {
 		if v := &e.values[i]; v.Kind == abi.ValueSock {
@@ -243,6 +257,9 @@ func (e *Enricher) hit(r *decode.Record, g *group, o *orders) {
 		h.Alike += 1 + uint64(i)
 	}
 	h.Action, h.ReturnAction = o.action, o.returned
+	if len(o.enforces) > 0 {
+		o.verdict(h, r.Monitored(rule), r.Sent())
+	}
 	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
 	if g.ret != nil && g.ret.value >= 0 {
 		h.Return = &e.args.take(1)[0]
@@ -261,6 +278,32 @@ func (e *Enricher) hit(r *decode.Record, g *group, o *orders) {
 	ev := event.Event{Kind: g.kind, Time: e.wall(r.Time), Tid: tid, Hook: h}
 	e.join(&ev, e.who(pid, ktime), pid, ktime, ancestors)
 	e.emit(ev)
+}
+
+// sigkill is the signal that has an action of its own.
+const sigkill = 9
+
+// verdict tells what became of what a rule ordered.
+func (o *orders) verdict(h *event.Hook, monitored bool, sent uint64) {
+	if monitored {
+		h.WouldDo = o.enforces
+		return
+	}
+	h.Done = o.enforces
+	for _, s := range o.signals {
+		if s&^sent == 0 {
+			continue
+		}
+		h.Done = nil
+		for j, t := range o.signals { // rare: the process cannot be sent signals, or is killed anyway
+			if t&^sent == 0 {
+				h.Done = append(h.Done, o.enforces[j])
+			} else {
+				h.NotDone = append(h.NotDone, o.enforces[j])
+			}
+		}
+		return
+	}
 }
 
 // who finds a process by its key, or by its pid where the kernel half did not know the rest. nil: nobody knows it.

@@ -87,11 +87,12 @@ var passes = []struct {
 	{"refuse what is not supported yet", (*compiler).refuseLater},
 	{"read options", (*compiler).readOptions},
 	{"expand lists: a hook for each function", (*compiler).expandHooks},
-	{"expand macros", (*compiler).expandMacros},     // needs hooks
-	{"choose attach points", (*compiler).resolve},   // needs hooks
-	{"type arguments", (*compiler).typeArgs},        // needs how parameters are reached
-	{"lower selectors", (*compiler).lowerSelectors}, // needs types, macros
-	{"lower actions", (*compiler).lowerActions},     // needs rules
+	{"expand macros", (*compiler).expandMacros},         // needs hooks
+	{"choose attach points", (*compiler).resolve},       // needs hooks
+	{"type arguments", (*compiler).typeArgs},            // needs how parameters are reached
+	{"lower selectors", (*compiler).lowerSelectors},     // needs types, macros
+	{"lower actions", (*compiler).lowerActions},         // needs rules
+	{"see who would be meant", (*compiler).checkActors}, // needs attach points and actions
 	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},

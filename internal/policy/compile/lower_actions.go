@@ -71,9 +71,13 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 			do.Post = false
 		case "TrackSock", "UntrackSock":
 			c.track(h, a, do)
-		case "Sigkill", "Signal", "Override", "GetUrl", "DnsLookup", "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
+		case "Sigkill":
+			c.signal(a, sigkill, do)
+		case "Signal":
+			c.signal(a, int(a.ArgSig.Value), do)
+		case "Override", "GetUrl", "DnsLookup", "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
 			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
-				WithHint("take it out: this version observes, it does not enforce")
+				WithHint("take it out; Sigkill and Signal are there")
 		default:
 			c.d.Error(a.Action.Place, "unknown-action", "there is no action %q", a.Action.Value)
 		}

@@ -33,6 +33,9 @@ type HookStatus struct {
 // HookStats is what one hook of a plan has done.
 type HookStats = sensor.HookStats
 
+// RuleStats is what one selector has done.
+type RuleStats = sensor.RuleStats
+
 // Status is all that is known of one policy.
 type Status struct {
 	ID          uint64
