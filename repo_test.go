@@ -31,7 +31,8 @@ const module = "tetragon"
 // "a, b < c" lets c import a and b; what is not said is forbidden, also by way of others. Test files may import more.
 const importOrder = `
 NONE < abi, config, event, metrics, api, bpf, policy, policy/plan;
-NONE < kernel;
+NONE < nearest;
+nearest < kernel, config, policy/parse, policy/compile;
 
 # the policy lane, downwards
 policy < policy/parse;
@@ -77,6 +78,7 @@ var heavy = []struct {
 	{"github.com/prometheus/", []string{"metrics"}},
 	{"github.com/spf13/", []string{"cli"}},
 	{"github.com/rogpeppe/go-internal", []string{"scenario"}},
+	{"cel.dev/", []string{"event/filter"}},
 	{"k8s.io/", nil},
 	{"unsafe", []string{"abi", "api", "event/decode", "event/mmap", "event/read", "sensor", "test/victim"}},
 	{"net/http", []string{"daemon", "metrics"}},

@@ -50,7 +50,8 @@ struct rec_value {
 
 /* A call that some policy wants to hear of. `values` entries follow; then `words` u64: the mask of the rules that post. If
  * REC_F_VERDICT is set: then `words` u64, the mask of those of them whose orders were not carried out because their policy
- * only monitors; and one u64, the signals that were sent, as in struct rule. */
+ * only monitors, and one u64, the signals that were sent, as in struct rule. Then up to HOOK_HELD u64, one for each rule of the
+ * mask whose rate limit held events back since its last one: number of the rule, and in the upper half how many. */
 struct rec_hook {
 	struct rec_head h; /* h.pid, h.ktime: the process of the current task, ktime 0 if unknown */
 	__u32 tid;
@@ -59,7 +60,6 @@ struct rec_hook {
 	__u16 words;
 	__u32 which; /* of the functions that the program is attached to (kprobe.multi) */
 };
-
 
 /* A piece of a value that is too long for its record; comes before it. */
 struct rec_hook_data {
@@ -161,17 +161,18 @@ struct val_module {
 /* ---- tables that user space writes */
 
 enum hook_limit {
-	HOOK_RULES = 512,  /* on one program */
-	HOOK_WORDS = 8,	   /* of 64 rules */
-	HOOK_SLOTS = 1024, /* programs at a time */
-	RULE_ROWS = 8192,  /* rules of all programs */
-	SET_WORDS = 4,	   /* of 63 sets of processes */
-	BUF_LEVELS = 4,	   /* buffers for each CPU: task, task that preempted it, soft and hard interrupt */
-	NEEDLE_ROWS = 256, /* strings that are searched for */
-	NEEDLE_MAX = 256,  /* bytes of one */
-	SYS_NUMBERS = 512, /* of system calls */
+	HOOK_RULES = 512,	   /* on one program */
+	HOOK_WORDS = 8,		   /* of 64 rules */
+	HOOK_HELD = 32,		   /* rules of one record that tell what their rate limits held back */
+	HOOK_SLOTS = 1024,	   /* programs at a time */
+	RULE_ROWS = 8192,	   /* rules of all programs */
+	SET_WORDS = 4,		   /* of 63 sets of processes */
+	BUF_LEVELS = 4,		   /* buffers for each CPU: task, task that preempted it, soft and hard interrupt */
+	NEEDLE_ROWS = 256,	   /* strings that are searched for */
+	NEEDLE_MAX = 256,	   /* bytes of one */
+	SYS_NUMBERS = 512,	   /* of system calls */
 	ENFORCE_NONE = 0x7fffffff, /* instead of an error: nothing is to be overridden */
-	SYS_BODIES = 256,  /* programs for system calls, each way */
+	SYS_BODIES = 256,	   /* programs for system calls, each way */
 };
 
 enum rule_flag {

@@ -95,7 +95,7 @@ type Config struct {
 	ExportRateLimit             int    // events a minute; -1: no limit; 0: no export
 	ExportAllowlist             string // concatenated JSON objects, syntax unchecked here
 	ExportDenylist              string // the same
-	FieldFilters                string
+	FieldFilters                string // concatenated JSON objects, syntax unchecked here
 	RedactionFilters            string // concatenated JSON objects, syntax unchecked here
 	EnableExportAggregation     bool
 	ExportAggregationWindowSize time.Duration

@@ -42,7 +42,7 @@ const (
 	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
 	whyNoPods    = "Kubernetes is not supported yet"
 	whyNoCRI     = "container runtimes are not asked yet"
-	whyNoAggr    = "aggregation is not supported yet"
+	whyNoAggr    = "there is no type of event that is aggregated, so each is passed on, as upstream does"
 	whyNoProfile = "use pprof-address"
 )
 
@@ -110,18 +110,18 @@ func exportRows() []row {
 		{key: "export-denylist", field: func(c *Config) any { return &c.ExportDenylist },
 			help: "export no events that one of these filters (JSON objects) matches"},
 		{key: "field-filters", field: func(c *Config) any { return &c.FieldFilters },
-			status: later, why: "events are exported whole", help: "fields to keep or leave out"},
+			help: "fields to keep in, or leave out of, exported events (JSON objects)"},
 		{key: "enable-export-aggregation", def: "false",
 			field:  func(c *Config) any { return &c.EnableExportAggregation },
-			status: later, why: whyNoAggr, help: "aggregate exported events"},
+			status: accepted, why: whyNoAggr, help: "aggregate exported events"},
 		{key: "export-aggregation-window-size", def: "15s",
 			field:  func(c *Config) any { return &c.ExportAggregationWindowSize },
-			status: later, why: whyNoAggr, help: "window of the aggregation"},
+			status: accepted, why: whyNoAggr, help: "window of the aggregation"},
 		{key: "export-aggregation-buffer-size", def: "10000",
 			field:  func(c *Config) any { return &c.ExportAggregationBufferSize },
-			status: later, why: whyNoAggr, help: "buffer of the aggregation, in events"},
+			status: accepted, why: whyNoAggr, help: "buffer of the aggregation, in events"},
 		{key: "enable-pid-set-filter", def: "false", field: func(c *Config) any { return &c.EnablePidSetFilter },
-			status: later, why: "export filters know no pid_set", help: "allow pid_set in export filters"},
+			help: "allow pid_set in export filters"},
 	}
 }
 

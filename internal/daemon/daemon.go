@@ -95,7 +95,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	// The facts themselves are not kept: they are the largest thing in memory.
 	lacks, release, cgroups := facts.Missing, facts.Release, facts.Cgroups.Mode
-	filters, err := newFilters(cfg)
+	filters, err := newFilters(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -139,6 +139,7 @@ func Run(ctx context.Context, o Options) error {
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
+	filters.offers.Message = encoder.Message
 	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
@@ -170,14 +171,14 @@ func Run(ctx context.Context, o Options) error {
 		file, err = l.sinks.AddFile(export.FileOptions{
 			Path: cfg.ExportFilename, MaxSizeMB: cfg.ExportFileMaxSizeMB, RotationInterval: cfg.ExportFileRotationInterval,
 			MaxBackups: cfg.ExportFileMaxBackups, Compress: cfg.ExportFileCompress, Perm: cfg.ExportFilePerm,
-			RateLimit: cfg.ExportRateLimit, Filter: filters.export(),
+			RateLimit: cfg.ExportRateLimit, Filter: filters.export(), Fields: filters.prune(),
 		})
 		if err != nil {
 			return fmt.Errorf("open the export: %w", err)
 		}
 	}
 	if cfg.ExportStdout != "" {
-		w := export.WriterOptions{W: o.Stdout, Filter: filters.export()}
+		w := export.WriterOptions{W: o.Stdout, Filter: filters.export(), Fields: filters.prune()}
 		if cfg.ExportStdout == "compact" {
 			w.Render = encode.NewCompact(encode.CompactOptions{Color: isTerminal(o.Stdout)}).Render
 		}
@@ -266,11 +267,15 @@ func hasAncestors(cfg *config.Config, kind string) bool {
 type filters struct {
 	allow, deny []*tetragon.Filter
 	offers      filter.Options
+	fields      *filter.Fields
 	redactor    *filter.Redactor
 }
 
-func newFilters(cfg *config.Config) (*filters, error) {
-	f := &filters{offers: filter.Options{Cred: cfg.EnableProcessCred, PidSet: true}}
+// newFilters reads what the configuration says. What is valid but does not do what one may think is logged.
+func newFilters(cfg *config.Config, log *slog.Logger) (*filters, error) {
+	f := &filters{offers: filter.Options{
+		Cred: cfg.EnableProcessCred, PidSet: true, Complain: func(err error) { log.Warn("use a filter", "err", err) },
+	}}
 	for kind, types := range map[string][]tetragon.EventType{
 		"base":       {tetragon.EventType_PROCESS_EXEC, tetragon.EventType_PROCESS_EXIT},
 		"kprobe":     {tetragon.EventType_PROCESS_KPROBE},
@@ -291,6 +296,18 @@ func newFilters(cfg *config.Config) (*filters, error) {
 	if f.redactor, err = filter.ParseRedaction(cfg.RedactionFilters); err != nil {
 		return nil, fmt.Errorf("read redaction-filters from %s: %w", cfg.Source("redaction-filters"), err)
 	}
+	fields, err := filter.ParseFieldFilters(cfg.FieldFilters)
+	if err == nil {
+		f.fields, err = filter.NewFields(fields)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read field-filters from %s: %w", cfg.Source("field-filters"), err)
+	}
+	for key, warnings := range map[string][]string{"field-filters": f.fields.Warnings(), "redaction-filters": f.redactor.Warnings()} {
+		for _, w := range warnings {
+			log.Warn(fmt.Sprintf("%s from %s: %s", key, cfg.Source(key), w))
+		}
+	}
 	o := f.offers
 	o.PidSet = cfg.EnablePidSetFilter
 	if _, err = filter.New(f.allow, f.deny, o); err != nil {
@@ -299,12 +316,20 @@ func newFilters(cfg *config.Config) (*filters, error) {
 	return f, nil
 }
 
+// prune returns what leaves fields out of exported events, or nothing if they are whole.
+func (f *filters) prune() export.Pruner {
+	if f.fields == nil {
+		return nil
+	}
+	return f.fields
+}
+
 // export returns a filter of its own for one sink, or nothing if there is nothing to filter.
 func (f *filters) export() export.Matcher {
 	if len(f.allow)+len(f.deny) == 0 {
 		return nil
 	}
-	m, err := filter.New(f.allow, f.deny, f.offers)
+	m, err := filter.New(f.allow, f.deny, f.offers) // with pid_set: newFilters has refused it where it is not enabled
 	if err != nil {
 		panic("bug: filters that were accepted are refused: " + err.Error())
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -158,7 +159,7 @@ func (f *Facts) reduce(only *Subset) ([]btf.Type, error) {
 	var roots []btf.Type
 	for _, way := range only.Members {
 		root, path, _ := strings.Cut(way, ".")
-		t, err := f.rootType(root)
+		t, err := rootType(f.Types, root)
 		if err != nil {
 			continue // other kernels have it
 		}
@@ -368,6 +369,11 @@ func (r *Recorded) RawTracepoint(name string) *Func { return r.types.RawTracepoi
 // Follow is as of Facts.
 func (r *Recorded) Follow(root, path string) (*Member, error) { return r.types.Follow(root, path) }
 
+// FollowModule fails: modules' types are not saved.
+func (r *Recorded) FollowModule(module, root, path string) (*Member, error) {
+	return r.types.FollowModule(module, root, path)
+}
+
 // Lacks is as of Facts. What the file does not name the kernel has not.
 func (r *Recorded) Lacks(x Feature) string {
 	why, ok := r.saved.Lacks[x]
@@ -402,7 +408,7 @@ func (r *Recorded) Format(subsystem, event string) (*Format, error) {
 	if why := r.Lacks(Tracepoint); why != "" {
 		return nil, errors.New(why)
 	}
-	return nil, fmt.Errorf("the kernel has no tracepoint %s/%s", subsystem, event)
+	return nil, noTracepoint(subsystem+"/"+event, slices.Sorted(maps.Keys(r.saved.Formats)))
 }
 
 // HostNamespace is as of Facts, of the machine that was recorded.

@@ -3646,8 +3646,11 @@ type ProcessKprobe struct {
 	Ancestors []*Process `protobuf:"bytes,13,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// Extra data arguments of the policy.
 	Data []*KprobeArgument `protobuf:"bytes,14,rep,name=data,proto3" json:"data,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1000,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3780,6 +3783,13 @@ func (x *ProcessKprobe) GetData() []*KprobeArgument {
 	return nil
 }
 
+func (x *ProcessKprobe) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 func (x *ProcessKprobe) GetEnforcement() *Enforcement {
 	if x != nil {
 		return x.Enforcement
@@ -3875,8 +3885,11 @@ type ProcessTracepoint struct {
 	Tags []string `protobuf:"bytes,10,rep,name=tags,proto3" json:"tags,omitempty"`
 	// From the grandparent upwards, when asked for.
 	Ancestors []*Process `protobuf:"bytes,11,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1000,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3981,6 +3994,13 @@ func (x *ProcessTracepoint) GetAncestors() []*Process {
 	return nil
 }
 
+func (x *ProcessTracepoint) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 func (x *ProcessTracepoint) GetEnforcement() *Enforcement {
 	if x != nil {
 		return x.Enforcement
@@ -4016,7 +4036,10 @@ type ProcessUprobe struct {
 	// Last executed action.
 	Action KprobeAction `protobuf:"varint,12,opt,name=action,proto3,enum=tetragon.KprobeAction" json:"action,omitempty"`
 	// Extra data arguments.
-	Data          []*KprobeArgument `protobuf:"bytes,13,rep,name=data,proto3" json:"data,omitempty"`
+	Data []*KprobeArgument `protobuf:"bytes,13,rep,name=data,proto3" json:"data,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4142,6 +4165,13 @@ func (x *ProcessUprobe) GetData() []*KprobeArgument {
 	return nil
 }
 
+func (x *ProcessUprobe) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 // ProcessUsdt says that a process hit a static probe of a user-space binary.
 type ProcessUsdt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4168,7 +4198,10 @@ type ProcessUsdt struct {
 	// Last executed action.
 	Action KprobeAction `protobuf:"varint,11,opt,name=action,proto3,enum=tetragon.KprobeAction" json:"action,omitempty"`
 	// Not used yet.
-	Flags         string `protobuf:"bytes,12,opt,name=flags,proto3" json:"flags,omitempty"`
+	Flags string `protobuf:"bytes,12,opt,name=flags,proto3" json:"flags,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4287,6 +4320,13 @@ func (x *ProcessUsdt) GetFlags() string {
 	return ""
 }
 
+func (x *ProcessUsdt) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 // ProcessLsm says that a process hit a Linux security module hook.
 type ProcessLsm struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4310,8 +4350,11 @@ type ProcessLsm struct {
 	Ancestors []*Process `protobuf:"bytes,10,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// IMA digest as algorithm:hex, when asked for.
 	ImaHash string `protobuf:"bytes,11,opt,name=ima_hash,json=imaHash,proto3" json:"ima_hash,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1000,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4414,6 +4457,13 @@ func (x *ProcessLsm) GetImaHash() string {
 		return x.ImaHash
 	}
 	return ""
+}
+
+func (x *ProcessLsm) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
 }
 
 func (x *ProcessLsm) GetEnforcement() *Enforcement {
@@ -5606,7 +5656,7 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\terror_arg\x18  \x01(\v2\x15.tetragon.KprobeErrorH\x00R\berrorArg\x12C\n" +
 	"\x0esockaddrun_arg\x18! \x01(\v2\x1a.tetragon.KprobeSockaddrUnH\x00R\rsockaddrunArg\x12\x14\n" +
 	"\x05label\x18\x12 \x01(\tR\x05labelB\x05\n" +
-	"\x03arg\"\xcf\x05\n" +
+	"\x03arg\"\xf0\x05\n" +
 	"\rProcessKprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12#\n" +
@@ -5623,12 +5673,15 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x04tags\x18\v \x03(\tR\x04tags\x12C\n" +
 	"\x10user_stack_trace\x18\f \x03(\v2\x19.tetragon.StackTraceEntryR\x0euserStackTrace\x12/\n" +
 	"\tancestors\x18\r \x03(\v2\x11.tetragon.ProcessR\tancestors\x12,\n" +
-	"\x04data\x18\x0e \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\x128\n" +
-	"\venforcement\x18\xe8\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x9f\x01\n" +
+	"\x04data\x18\x0e \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x9f\x01\n" +
 	"\vEnforcement\x12*\n" +
 	"\x04done\x18\x01 \x03(\x0e2\x16.tetragon.KprobeActionR\x04done\x121\n" +
 	"\bwould_do\x18\x02 \x03(\x0e2\x16.tetragon.KprobeActionR\awouldDo\x121\n" +
-	"\bnot_done\x18\x03 \x03(\x0e2\x16.tetragon.KprobeActionR\anotDone\"\xb1\x03\n" +
+	"\bnot_done\x18\x03 \x03(\x0e2\x16.tetragon.KprobeActionR\anotDone\"\xd2\x03\n" +
 	"\x11ProcessTracepoint\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x16\n" +
@@ -5641,8 +5694,11 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\amessage\x18\t \x01(\tR\amessage\x12\x12\n" +
 	"\x04tags\x18\n" +
 	" \x03(\tR\x04tags\x12/\n" +
-	"\tancestors\x18\v \x03(\v2\x11.tetragon.ProcessR\tancestors\x128\n" +
-	"\venforcement\x18\xe8\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xdd\x03\n" +
+	"\tancestors\x18\v \x03(\v2\x11.tetragon.ProcessR\tancestors\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xfe\x03\n" +
 	"\rProcessUprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5658,7 +5714,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	" \x01(\x04R\x06offset\x12$\n" +
 	"\x0eref_ctr_offset\x18\v \x01(\x04R\frefCtrOffset\x12.\n" +
 	"\x06action\x18\f \x01(\x0e2\x16.tetragon.KprobeActionR\x06action\x12,\n" +
-	"\x04data\x18\r \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\"\x9d\x03\n" +
+	"\x04data\x18\r \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\"\xbe\x03\n" +
 	"\vProcessUsdt\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5673,7 +5732,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\tancestors\x18\n" +
 	" \x03(\v2\x11.tetragon.ProcessR\tancestors\x12.\n" +
 	"\x06action\x18\v \x01(\x0e2\x16.tetragon.KprobeActionR\x06action\x12\x14\n" +
-	"\x05flags\x18\f \x01(\tR\x05flags\"\xbc\x03\n" +
+	"\x05flags\x18\f \x01(\tR\x05flags\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\"\xdd\x03\n" +
 	"\n" +
 	"ProcessLsm\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
@@ -5687,8 +5749,11 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x04tags\x18\t \x03(\tR\x04tags\x12/\n" +
 	"\tancestors\x18\n" +
 	" \x03(\v2\x11.tetragon.ProcessR\tancestors\x12\x19\n" +
-	"\bima_hash\x18\v \x01(\tR\aimaHash\x128\n" +
-	"\venforcement\x18\xe8\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x96\x01\n" +
+	"\bima_hash\x18\v \x01(\tR\aimaHash\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x96\x01\n" +
 	"\fKernelModule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
 	"\fsignature_ok\x18\x02 \x01(\v2\x1a.google.protobuf.BoolValueR\vsignatureOk\x123\n" +

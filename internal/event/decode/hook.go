@@ -34,15 +34,19 @@ func (r *Record) hook(b []byte) error {
 		}
 		at += int(n)
 	}
-	words := int(h.Words)
-	if h.H.Flags&abi.FlagVerdict != 0 {
-		words = 2*words + 1
-	}
-	if (len(b)-at)/8 < words {
+	r.Hook, r.mask = h, at
+	if (len(b)-at)/8 < r.fixed() {
 		return ErrLengths
 	}
-	r.Hook, r.mask = h, at
 	return nil
+}
+
+// fixed is how many words behind the values there are always: the mask, and what became of what rules ordered.
+func (r *Record) fixed() int {
+	if r.Flags&abi.FlagVerdict != 0 {
+		return 2*int(r.Hook.Words) + 1
+	}
+	return int(r.Hook.Words)
 }
 
 // Value is one value of a hook's record.
@@ -91,6 +95,16 @@ func (r *Record) Sent() uint64 {
 		return 0
 	}
 	return binary.LittleEndian.Uint64(r.Raw[r.mask+16*int(r.Hook.Words):])
+}
+
+// Held returns how many events of a rule its rate limit held back since its last one.
+func (r *Record) Held(rule int) uint32 {
+	for at := r.mask + 8*r.fixed(); at+8 <= len(r.Raw); at += 8 {
+		if w := binary.LittleEndian.Uint64(r.Raw[at:]); uint32(w) == uint32(rule) {
+			return uint32(w >> 32)
+		}
+	}
+	return 0
 }
 
 // Int returns the number in a value of abi.ValueInt; with abi.ValueFlagError it is the step that failed.

@@ -1560,6 +1560,7 @@ type ProcessKprobe struct {
 	UserStackTrace   []StackTraceEntry
 	Ancestors        []Fragment
 	Data             []KprobeArgument
+	Suppressed       uint64
 	Enforcement      *Enforcement
 }
 
@@ -1661,6 +1662,12 @@ func (m *ProcessKprobe) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	if m.Enforcement != nil {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
@@ -1755,8 +1762,12 @@ func (m *ProcessKprobe) AppendWire(b []byte) []byte {
 			b = closeLength(b, at)
 		}
 	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
 	if m.Enforcement != nil {
-		b = append(b, 0xc2, 0x3e) // field 1000
+		b = append(b, 0xca, 0x3e) // field 1001
 		b = append(b, 0)
 		at := len(b)
 		b = m.Enforcement.AppendWire(b)
@@ -3443,6 +3454,7 @@ type ProcessTracepoint struct {
 	Message     string
 	Tags        []string
 	Ancestors   []Fragment
+	Suppressed  uint64
 	Enforcement *Enforcement
 }
 
@@ -3510,6 +3522,12 @@ func (m *ProcessTracepoint) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	if m.Enforcement != nil {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
@@ -3570,8 +3588,12 @@ func (m *ProcessTracepoint) AppendWire(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(m.Ancestors[i].Wire)))
 		b = append(b, m.Ancestors[i].Wire...)
 	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
 	if m.Enforcement != nil {
-		b = append(b, 0xc2, 0x3e) // field 1000
+		b = append(b, 0xca, 0x3e) // field 1001
 		b = append(b, 0)
 		at := len(b)
 		b = m.Enforcement.AppendWire(b)
@@ -3673,6 +3695,7 @@ type ProcessUprobe struct {
 	RefCtrOffset uint64
 	Action       tetragon.KprobeAction
 	Data         []KprobeArgument
+	Suppressed   uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3761,6 +3784,12 @@ func (m *ProcessUprobe) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -3834,6 +3863,10 @@ func (m *ProcessUprobe) AppendWire(b []byte) []byte {
 			b = closeLength(b, at)
 		}
 	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
 	return b
 }
 
@@ -3888,6 +3921,7 @@ type ProcessLsm struct {
 	Tags         []string
 	Ancestors    []Fragment
 	ImaHash      string
+	Suppressed   uint64
 	Enforcement  *Enforcement
 }
 
@@ -3955,6 +3989,12 @@ func (m *ProcessLsm) AppendJSON(b []byte) []byte {
 		b = append(b, `,"ima_hash":`...)
 		b = appendString(b, m.ImaHash)
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	if m.Enforcement != nil {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
@@ -4015,8 +4055,12 @@ func (m *ProcessLsm) AppendWire(b []byte) []byte {
 		b = append(b, 0x5a) // field 11
 		b = appendStringWire(b, m.ImaHash)
 	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
 	if m.Enforcement != nil {
-		b = append(b, 0xc2, 0x3e) // field 1000
+		b = append(b, 0xca, 0x3e) // field 1001
 		b = append(b, 0)
 		at := len(b)
 		b = m.Enforcement.AppendWire(b)
@@ -4039,6 +4083,7 @@ type ProcessUsdt struct {
 	Ancestors  []Fragment
 	Action     tetragon.KprobeAction
 	Flags      string
+	Suppressed uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -4113,6 +4158,12 @@ func (m *ProcessUsdt) AppendJSON(b []byte) []byte {
 		b = append(b, `,"flags":`...)
 		b = appendString(b, m.Flags)
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -4176,6 +4227,10 @@ func (m *ProcessUsdt) AppendWire(b []byte) []byte {
 	if m.Flags != "" {
 		b = append(b, 0x62) // field 12
 		b = appendStringWire(b, m.Flags)
+	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
 	}
 	return b
 }

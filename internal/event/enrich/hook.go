@@ -212,7 +212,7 @@ func (e *Enricher) hook(r *decode.Record) {
 			e.stage.Seen(1) // the record makes more than one
 		}
 		told = true
-		e.hit(r, g, &g.rules[rule-g.first], rule)
+		e.hit(r, g, rule)
 	}
 	if !told {
 		e.drop(nothing)
@@ -240,8 +240,9 @@ func firstBit(r *decode.Record, from, to int) int {
 	return -1
 }
 
-// hit makes the event of one policy.
-func (e *Enricher) hit(r *decode.Record, g *group, o *orders, rule int) {
+// hit makes the event of one policy, whose rule is the one that decided.
+func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
+	o := &g.rules[rule-g.first]
 	pid, ktime, tid := r.Pid, r.Ktime, r.Hook.Tid
 	for _, i := range g.owners {
 		if v := &e.values[i]; v.Kind == abi.ValueSock {
@@ -256,7 +257,7 @@ func (e *Enricher) hit(r *decode.Record, g *group, o *orders, rule int) {
 		h.Function = g.names[i]
 		h.Alike += 1 + uint64(i)
 	}
-	h.Action, h.ReturnAction = o.action, o.returned
+	h.Action, h.ReturnAction, h.Suppressed = o.action, o.returned, r.Held(rule)
 	if len(o.enforces) > 0 {
 		o.verdict(h, r.Monitored(rule), r.Sent())
 	}

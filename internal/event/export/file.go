@@ -27,6 +27,7 @@ type FileOptions struct {
 	Perm             fs.FileMode // of files that are created; 0: 0600
 	RateLimit        int         // events a minute; negative: no limit; 0: no export at all, which New refuses
 	Filter           Matcher     // nil: everything
+	Fields           Pruner      // nil: events are whole
 	QueueBytes       int         // 0: 8 MiB
 }
 
@@ -122,7 +123,7 @@ func (s *Set) AddFile(o FileOptions) (*File, error) {
 		return nil, fmt.Errorf("export to file: %w", err)
 	}
 	k := &sink{
-		name: "file", format: lines, match: o.Filter, losses: true, exporter: true,
+		name: "file", format: lines, match: o.Filter, prune: o.Fields, losses: true, exporter: true,
 		q:        newQueue(fileChunk, o.QueueBytes, int(^uint(0)>>1), s.now),
 		finished: make(chan struct{}),
 		limit:    newLimiter(o.RateLimit, s.now()),

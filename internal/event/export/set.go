@@ -28,6 +28,12 @@ type Matcher interface {
 	Match(ev *event.Event) bool
 }
 
+// Pruner leaves fields out of encoded events. Both methods append to b and do not keep what they are given.
+type Pruner interface {
+	AppendJSON(b, event []byte) []byte // a line as Encoder writes it
+	AppendWire(b, event []byte) []byte
+}
+
 // Options of a Set.
 type Options struct {
 	Encoder Encoder
@@ -52,6 +58,8 @@ type Set struct {
 	mu sync.Mutex // held to replace sinks
 
 	closed bool
+
+	whole [numFormats][]byte // scratch: an event that was encoded only to be pruned
 }
 
 // NewSet returns a set without sinks. Events of a batch that no sink takes are not counted here.
@@ -136,24 +144,49 @@ func (s *Set) give(ev *event.Event, sinks []*sink, now time.Time) {
 		}
 		from := len(c.buf)
 		switch {
+		case k.prune != nil:
+			if done[k.format] == nil {
+				s.whole[k.format] = s.encode(s.whole[k.format][:0], k.format, ev)
+				done[k.format] = s.whole[k.format]
+			}
+			c.buf = k.pruned(c.buf, done[k.format])
 		case done[k.format] != nil:
 			c.buf = append(c.buf, done[k.format]...)
-		case k.format == wire:
-			c.buf = s.opts.Encoder.AppendWire(c.buf, ev)
 		default:
-			c.buf = s.opts.Encoder.AppendJSON(c.buf, ev)
+			c.buf = s.encode(c.buf, k.format, ev)
 		}
 		if len(c.buf) == from { // an empty line would be a broken line
 			c.buf = c.buf[:at]
 			k.count.dropped[notEncodable]++
 			continue
 		}
-		done[k.format] = c.buf[from:]
+		if k.prune == nil {
+			done[k.format] = c.buf[from:]
+		}
 		k.finish(c, at)
 		if k.exporter {
 			k.count.lastTime = max(k.count.lastTime, ev.Time)
 		}
 	}
+}
+
+// encode adds an event to b.
+func (s *Set) encode(b []byte, f format, ev *event.Event) []byte {
+	if f == wire {
+		return s.opts.Encoder.AppendWire(b, ev)
+	}
+	return s.opts.Encoder.AppendJSON(b, ev)
+}
+
+// pruned adds an encoded event to b without the fields that the sink does not want.
+func (k *sink) pruned(b, event []byte) []byte {
+	switch {
+	case len(event) == 0: // it could not be encoded
+		return b
+	case k.format == wire:
+		return k.prune.AppendWire(b, event)
+	}
+	return k.prune.AppendJSON(b, event)
 }
 
 // Close takes nothing more, writes out what waits until ctx ends, and closes the sinks. What is left then is counted as
@@ -200,8 +233,11 @@ const (
 	numReasons   = iota
 )
 
+// QueueFull is the reason for events that a sink which does not keep up loses.
+const QueueFull = "queue_full"
+
 var reasons = [numReasons]string{
-	filtered: "filtered", rateLimit: "rate_limit", queueFull: "queue_full", writeError: "write_error", closed: "closed",
+	filtered: "filtered", rateLimit: "rate_limit", queueFull: QueueFull, writeError: "write_error", closed: "closed",
 	notEncodable: "not_encodable",
 }
 
@@ -210,6 +246,7 @@ type sink struct {
 	name     string
 	format   format
 	match    Matcher  // nil: everything
+	prune    Pruner   // nil: events are whole
 	limit    *limiter // nil: none
 	losses   bool     // takes loss events, and reports its own
 	exporter bool     // counts in the metrics of the file export

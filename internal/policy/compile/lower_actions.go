@@ -72,9 +72,9 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 		case "TrackSock", "UntrackSock":
 			c.track(h, a, do)
 		case "Sigkill":
-			c.signal(a, sigkill, do)
+			signal(sigkill, do)
 		case "Signal":
-			c.signal(a, int(a.ArgSig.Value), do)
+			signal(int(a.ArgSig.Value), do)
 		case "Override", "GetUrl", "DnsLookup", "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
 			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
 				WithHint("take it out; Sigkill and Signal are there")

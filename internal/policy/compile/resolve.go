@@ -4,10 +4,12 @@ package compile
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"tetragon/internal/kernel"
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy/plan"
 )
 
@@ -251,8 +253,29 @@ func (c *compiler) notFound(h *hook, regs bool) {
 	case c.f.Func("security_"+h.call) != nil:
 		d.WithHint("did you mean security_%s?", h.call)
 	default:
+		if meant := c.meant(h.plan.Attach.Symbol); meant != "" {
+			d.WithHint("did you mean %s?", strings.TrimPrefix(meant, prefixX64))
+			return
+		}
 		d.WithHint("functions are renamed, inlined and removed from kernel to kernel; ignore: {callNotFound: true} lets the policy load without this hook")
 	}
+}
+
+// meant is the function that a mistyped name is of; "" if none is near, or the kernel does not list its functions.
+func (c *compiler) meant(name string) string {
+	const sure = 4 // letters that are taken to be right: a kernel has 60,000 functions
+	if len(name) <= sure {
+		return ""
+	}
+	near, err := c.f.Functions(regexp.MustCompile("^" + regexp.QuoteMeta(name[:sure])))
+	if err != nil {
+		return ""
+	}
+	meant := nearest.Name(name, near)
+	if meant == "" || nearest.Distance(name, meant) > max(1, len(name)/6) {
+		return ""
+	}
+	return meant
 }
 
 // impossible refuses a hook that this kernel cannot have, or lets it be inactive.
@@ -475,7 +498,7 @@ func (c *compiler) through(via []string) ([]plan.Step, error) {
 func stepsOf(m *kernel.Member) []plan.Step {
 	var out []plan.Step
 	for _, s := range m.Steps {
-		out = append(out, plan.Step{Off: s.Off, Size: uint8(s.Size), Signed: s.Signed, Addr: s.Size == 0})
+		out = append(out, plan.Step{Off: s.Off, Size: uint8(s.Size), Signed: s.Signed, Addr: s.Size == 0, Bits: uint8(s.Bits), Shift: uint8(s.Shift)})
 	}
 	return out
 }
