@@ -228,6 +228,10 @@ func (l *lane) count(evs []event.Event) {
 			t = metrics.EventTracepoint
 			h := evs[i].Hook
 			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "tracepoint", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
+		case event.KindLSM:
+			t = metrics.EventLSM
+			h := evs[i].Hook
+			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "lsm", Name: h.Function}, evs[i].Process.Binary)
 		case event.KindLoader:
 			t = metrics.EventLoader
 		default:

@@ -28,6 +28,9 @@ type Hook struct {
 	Suppressed uint32 // events that the rate limit held back since the last one
 }
 
+// Enforced says whether the rule ordered anything that changes the process.
+func (h *Hook) Enforced() bool { return len(h.Done)+len(h.WouldDo)+len(h.NotDone) > 0 }
+
 // Loader is a file that became part of a process's code.
 type Loader struct {
 	Path    []byte

@@ -67,6 +67,7 @@ const (
 	EventKprobe
 	EventTracepoint
 	EventLoader
+	EventLSM
 
 	numEventTypes = iota
 )

@@ -18,6 +18,7 @@ type hookScratch struct {
 	kprobe     ProcessKprobe
 	tracepoint ProcessTracepoint
 	loader     ProcessLoader
+	lsm        ProcessLsm
 	enforced   Enforcement
 
 	ret   KprobeArgument
@@ -80,7 +81,7 @@ func (e *Encoder) buildKprobe(ev *event.Event, f form) {
 
 // enforcement is what became of what a policy ordered; nil if it ordered nothing.
 func (e *Encoder) enforcement(h *event.Hook) *Enforcement {
-	if len(h.Done)+len(h.WouldDo)+len(h.NotDone) == 0 {
+	if !h.Enforced() {
 		return nil
 	}
 	x := &e.hook.enforced
@@ -104,6 +105,18 @@ func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 	x.Subsys, x.Event, x.PolicyName, x.Message, x.Tags = h.Subsys, h.Event, h.Policy, h.Message, h.Tags
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, true)
+	x.Suppressed = uint64(h.Suppressed)
+	x.Enforcement = e.enforcement(h)
+}
+
+func (e *Encoder) buildLsm(ev *event.Event, f form) {
+	h, x := ev.Hook, &e.hook.lsm
+	e.hook.used, e.hook.text = 0, e.hook.text[:0]
+	x.Process, x.Parent = e.hit(ev, f), e.fragment(ev.Parent, f)
+	x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
+	x.FunctionName, x.PolicyName, x.Message, x.Tags = h.Function, h.Policy, h.Message, h.Tags
+	x.Action = tetragon.KprobeAction(h.Action)
+	x.Args = e.arguments(x.Args[:0], h.Args, false)
 	x.Suppressed = uint64(h.Suppressed)
 	x.Enforcement = e.enforcement(h)
 }

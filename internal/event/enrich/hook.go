@@ -98,6 +98,9 @@ func newLayout(p *plan.Program) *layout {
 		if h.Event == plan.EventTracepoint {
 			to.kind = event.KindTracepoint
 		}
+		if h.Event == plan.EventLSM {
+			to.kind = event.KindLSM
+		}
 		if h.Return != nil {
 			ret := layArg(g, h.Return)
 			to.ret = &ret
@@ -275,6 +278,9 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 	ancestors := e.opts.KprobeAncestors
 	if g.kind == event.KindTracepoint {
 		ancestors = e.opts.TracepointAncestors
+	}
+	if g.kind == event.KindLSM {
+		ancestors = e.opts.LSMAncestors
 	}
 	ev := event.Event{Kind: g.kind, Time: e.wall(r.Time), Tid: tid, Hook: h}
 	e.join(&ev, e.who(pid, ktime), pid, ktime, ancestors)

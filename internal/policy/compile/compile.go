@@ -61,6 +61,7 @@ type hook struct {
 	common  *policy.Common
 	kprobe  *policy.Kprobe     // nil for tracepoints
 	tp      *policy.Tracepoint // nil for others
+	lsm     *policy.LsmHook    // nil for others; kprobe is then what stands for it
 	section string
 	index   int
 	call    string // function, with the prefix of system calls
@@ -78,6 +79,8 @@ type hook struct {
 	tracks    bool
 	merged    bool // another hook stands for it
 	noReturn  bool // the return value is asked for, but not to be had
+
+	killInstead bool // Override is not to be had, and the policy says that Sigkill does
 }
 
 // passes in their order; each says what it needs of those before.
@@ -144,7 +147,7 @@ func (c *compiler) collect() {
 		}
 		c.out.Hooks = append(c.out.Hooks, h.plan)
 	}
-	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints)} {
+	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints), "lsmhooks": len(c.pol.LsmHooks)} {
 		if n > 0 {
 			c.out.Section = s
 		}

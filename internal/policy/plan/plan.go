@@ -36,6 +36,7 @@ const (
 	EventUnknown EventKind = iota
 	EventKprobe
 	EventTracepoint
+	EventLSM
 )
 
 // Hook is one hook of one policy on one attach point. A list in the policy gives one Hook for each of its functions, but

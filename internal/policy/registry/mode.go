@@ -6,9 +6,6 @@ import (
 	"tetragon/internal/policy"
 )
 
-// enforcing are the actions that do more than tell.
-var enforcing = map[string]bool{"Sigkill": true, "Signal": true, "Override": true, "NotifyEnforcer": true, "Set": true}
-
 // modeOf says what mode a policy has when it is loaded, and what is odd about the one that it asks for. Unlike upstream it
 // looks at all hooks, at actions of the return and at macros: what is enforced there is enforced too.
 // over, if it is one, stands in the place of the mode that the policy asks for.
@@ -60,7 +57,7 @@ func enforces(p *policy.Policy) bool {
 		for i := range sels {
 			for _, as := range [][]policy.Action{sels[i].Actions, sels[i].ReturnActions} {
 				for j := range as {
-					if enforcing[as[j].Action.Value] {
+					if policy.Enforcing[as[j].Action.Value] {
 						return true
 					}
 				}

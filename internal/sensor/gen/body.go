@@ -90,6 +90,10 @@ func attachTo(spec *ebpf.ProgramSpec, a *plan.Attach) {
 		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachTraceFEntry, a.Symbol
 	case plan.BackendFexit:
 		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachTraceFExit, a.Symbol
+	case plan.BackendFmodRet:
+		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachModifyReturn, a.Symbol
+	case plan.BackendLSM:
+		spec.Type, spec.AttachType, spec.AttachTo = ebpf.LSM, ebpf.AttachLSMMac, a.Symbol
 	case plan.BackendRawTp, plan.BackendTp, plan.BackendSysEnter, plan.BackendSysExit:
 		spec.Type = ebpf.RawTracepoint
 	case plan.BackendKprobeMulti:
