@@ -69,6 +69,7 @@ func (ck *checker) numbers() {
 	atLeast("export-file-max-size-mb", c.ExportFileMaxSizeMB, 0)
 	atLeast("export-file-max-backups", c.ExportFileMaxBackups, 0)
 	atLeast("export-rate-limit", c.ExportRateLimit, -1)
+	atLeast("metrics-max-series", c.MetricsMaxSeries, 1)
 	atLeast("health-server-interval", c.HealthServerInterval, 1)
 	if c.ExportFileMaxSizeMB > 1<<30 {
 		ck.fail("export-file-max-size-mb", "%d MiB is more than a file can hold", c.ExportFileMaxSizeMB)
@@ -78,6 +79,9 @@ func (ck *checker) numbers() {
 	}
 	if c.ProcessCacheGCInterval <= 0 {
 		ck.fail("process-cache-gc-interval", "%s is not above 0", c.ProcessCacheGCInterval)
+	}
+	if c.ExportFileMaxAge < 0 {
+		ck.fail("export-file-max-age", "%s is negative; 0 means however old", c.ExportFileMaxAge)
 	}
 	if c.ExportFileRotationInterval < 0 {
 		ck.fail("export-file-rotation-interval", "%s is negative; 0 means never", c.ExportFileRotationInterval)
@@ -140,8 +144,8 @@ func (ck *checker) paths() {
 			ck.fail(p.key, "%q is not an absolute path", p.path)
 		}
 	}
-	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/\x00") {
-		ck.fail("bpf-dir", "%q is not the name of a directory; write one name without a slash", c.BPFDir)
+	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/.\x00") {
+		ck.fail("bpf-dir", "%q is not the name of a directory of a BPF file system; write one name without a slash and without a dot", c.BPFDir)
 	}
 }
 

@@ -22,6 +22,7 @@ type row struct {
 	oneOf  []string // the only values, or the only list elements
 	spaces bool     // a list that white space separates, unless it comes from a flag
 	hidden bool     // left out of the help text
+	live   bool     // a change takes effect when the configuration is read again
 	group  string   // heading of the help text, on the first row of each group
 	help   string
 }
@@ -36,8 +37,7 @@ const (
 	whyExact     = "the process table mirrors the living processes exactly and needs no retries"
 	whyStorage   = "processes live in task storage, which grows with them"
 	whyNoFilter  = "policies hold for all processes"
-	whyNoPersist = "policies that came by gRPC are forgotten when the agent stops"
-	whyNoPin     = "nothing is pinned"
+	whyTakeOver  = "what an earlier run left goes on until this one has taken over"
 	whyNoQueue   = "there is no queue between the reader and the handler"
 	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
 	whyNoPods    = "Kubernetes is not supported yet"
@@ -66,9 +66,9 @@ func generalRows() []row {
 			help: "directory with one file for each key; read last among the files"},
 		{key: "run-dir", def: "/var/run/tetragon/", field: func(c *Config) any { return &c.RunDir },
 			help: "directory of the pid file, the info file and the default socket"},
-		{key: "debug", short: "d", def: "false", field: func(c *Config) any { return &c.Debug },
+		{key: "debug", live: true, short: "d", def: "false", field: func(c *Config) any { return &c.Debug },
 			help: "same as log-level debug"},
-		{key: "log-level", def: "info", field: func(c *Config) any { return &c.LogLevel },
+		{key: "log-level", live: true, def: "info", field: func(c *Config) any { return &c.LogLevel },
 			oneOf: []string{"trace", "debug", "info", "warn", "warning", "error", "panic", "fatal"},
 			help:  "least important messages to log"},
 		{key: "log-format", def: "text", field: func(c *Config) any { return &c.LogFormat },
@@ -92,24 +92,30 @@ func exportRows() []row {
 		{key: "export-stdout", field: func(c *Config) any { return &c.ExportStdout },
 			oneOf: []string{"", "json", "compact"},
 			help:  "write events to standard output as well, and the log to standard error"},
-		{key: "export-file-max-size-mb", def: "10", field: func(c *Config) any { return &c.ExportFileMaxSizeMB },
+		{key: "export-file-max-size-mb", live: true, def: "10", field: func(c *Config) any { return &c.ExportFileMaxSizeMB },
 			help: "rotate the file above this size in MiB; 0 means 100"},
-		{key: "export-file-rotation-interval", def: "0s",
+		{key: "export-file-rotation-interval", live: true, def: "0s",
 			field: func(c *Config) any { return &c.ExportFileRotationInterval },
 			help:  "rotate the file on this period as well; 0: never"},
-		{key: "export-file-max-backups", def: "5", field: func(c *Config) any { return &c.ExportFileMaxBackups },
+		{key: "export-file-max-backups", live: true, def: "5", field: func(c *Config) any { return &c.ExportFileMaxBackups },
 			help: "rotated files to keep; 0 keeps all"},
-		{key: "export-file-compress", def: "false", field: func(c *Config) any { return &c.ExportFileCompress },
+		{key: "export-file-max-age", live: true, def: "0s", field: func(c *Config) any { return &c.ExportFileMaxAge },
+			help: "remove rotated files that are older; 0: however old they are"},
+		{key: "export-file-compress", live: true, def: "false", field: func(c *Config) any { return &c.ExportFileCompress },
 			help: "compress rotated files with gzip"},
 		{key: "export-file-perm", def: "600", field: func(c *Config) any { return &c.ExportFilePerm },
 			help: "octal mode of new files; only the bits of 664 count, and the owner can always read and write"},
-		{key: "export-rate-limit", def: "-1", field: func(c *Config) any { return &c.ExportRateLimit },
+		{key: "exports", field: func(c *Config) any { return &c.Exports },
+			help: "further export files, each with its own filters, as JSON objects: name, filename, allowlist, denylist, " +
+				"field_filters, rate_limit, max_size_mb, rotation_interval, max_backups, max_age, compress, perm; " +
+				"what an object does not say is as in the keys export-file-*"},
+		{key: "export-rate-limit", live: true, def: "-1", field: func(c *Config) any { return &c.ExportRateLimit },
 			help: "events for each minute; -1: no limit, 0: no export"},
-		{key: "export-allowlist", field: func(c *Config) any { return &c.ExportAllowlist },
+		{key: "export-allowlist", live: true, field: func(c *Config) any { return &c.ExportAllowlist },
 			help: "export only events that one of these filters (JSON objects) matches"},
-		{key: "export-denylist", field: func(c *Config) any { return &c.ExportDenylist },
+		{key: "export-denylist", live: true, field: func(c *Config) any { return &c.ExportDenylist },
 			help: "export no events that one of these filters (JSON objects) matches"},
-		{key: "field-filters", field: func(c *Config) any { return &c.FieldFilters },
+		{key: "field-filters", live: true, field: func(c *Config) any { return &c.FieldFilters },
 			help: "fields to keep in, or leave out of, exported events (JSON objects)"},
 		{key: "enable-export-aggregation", def: "false",
 			field:  func(c *Config) any { return &c.EnableExportAggregation },
@@ -142,7 +148,7 @@ func eventRows() []row {
 			help:  "add ancestors to these kinds of events; the others only together with base"},
 		{key: "username-metadata", def: "disabled", field: func(c *Config) any { return &c.UsernameMetadata },
 			oneOf: []string{"disabled", "unix"}, help: "add login names of host processes"},
-		{key: "redaction-filters", field: func(c *Config) any { return &c.RedactionFilters },
+		{key: "redaction-filters", live: true, field: func(c *Config) any { return &c.RedactionFilters },
 			help: "mask what these filters (JSON objects) match in arguments and environment"},
 		{key: "cluster-name", field: func(c *Config) any { return &c.ClusterName },
 			help: "name of the cluster in every event"},
@@ -173,10 +179,10 @@ func serverRows() []row {
 			field: func(c *Config) any { return &c.EnableDeprecatedPolicyRPC },
 			help:  "accept EnableTracingPolicy and DisableTracingPolicy"},
 		{key: "persist-grpc-policies", def: "false", field: func(c *Config) any { return &c.PersistGRPCPolicies },
-			status: later, why: whyNoPersist, help: "keep policies that came by gRPC"},
+			help: "keep policies that came by gRPC; they come back with the next agent, or it does not start"},
 		{key: "persist-grpc-policies-dir", def: "/var/run/tetragon/grpc-policies",
-			field:  func(c *Config) any { return &c.PersistGRPCPoliciesDir },
-			status: later, why: whyNoPersist, help: "where to keep them"},
+			field: func(c *Config) any { return &c.PersistGRPCPoliciesDir },
+			help:  "where to keep them"},
 		{key: "health-server-address", field: func(c *Config) any { return &c.HealthServerAddress },
 			help: "grpc.health.v1 on this TCP address, such as :6789; empty: none"},
 		{key: "health-server-interval", def: "10", field: func(c *Config) any { return &c.HealthServerInterval },
@@ -184,13 +190,16 @@ func serverRows() []row {
 		{key: "metrics-server", field: func(c *Config) any { return &c.MetricsServer },
 			help: "metrics over HTTP on this address, such as :2112; empty: none"},
 		{key: "enable-event-metrics", def: "true", field: func(c *Config) any { return &c.EnableEventMetrics },
-			status: later, why: "metrics cannot be left out", help: "metrics about events"},
+			help: "also metrics about events, by binary"},
 		{key: "metrics-label-filter", def: "namespace,workload,pod,binary",
-			field:  func(c *Config) any { return &c.MetricsLabelFilter },
-			status: later, why: "labels cannot be left out", help: "labels that get values"},
+			field: func(c *Config) any { return &c.MetricsLabelFilter },
+			oneOf: []string{"namespace", "workload", "pod", "binary", "node_name"},
+			help:  "labels that get values in metrics about events"},
+		{key: "metrics-max-series", def: "4096", field: func(c *Config) any { return &c.MetricsMaxSeries },
+			help: "series that each metric about events may have; what comes beyond is counted for the binary \"(other)\""},
 		{key: "enable-msg-handling-latency", def: "false",
-			field:  func(c *Config) any { return &c.EnableMsgHandlingLatency },
-			status: later, why: "there is no such histogram", help: "fill the handling latency histogram"},
+			field: func(c *Config) any { return &c.EnableMsgHandlingLatency },
+			help:  "measure how long each record takes, as the metric tetragon_handling_latency"},
 		{key: "pprof-address", field: func(c *Config) any { return &c.PprofAddress },
 			help: "Go profiling over HTTP on this address; empty: none"},
 		{key: "gops-address", field: func(c *Config) any { return &c.GopsAddress },
@@ -205,7 +214,7 @@ func kernelRows() []row {
 		{key: "bpf-lib", def: "/var/lib/tetragon/", field: func(c *Config) any { return &c.BPFLib },
 			status: accepted, why: whyEmbedded, help: "directory of BPF objects"},
 		{key: "bpf-dir", def: "tetragon", field: func(c *Config) any { return &c.BPFDir },
-			status: accepted, why: "nothing is pinned yet", help: "name of the directory below the bpffs root"},
+			help: "directory below the root of the BPF file system, for what outlives the agent"},
 		{key: "procfs", def: "/proc/", field: func(c *Config) any { return &c.ProcFS },
 			help: "procfs of the host"},
 		{key: "verbose", def: "0", field: func(c *Config) any { return &c.Verbose },
@@ -224,9 +233,11 @@ func kernelRows() []row {
 			status: accepted, why: "network namespaces are not looked up by name",
 			help: "directory of network namespaces"},
 		{key: "release-pinned-bpf", def: "true", field: func(c *Config) any { return &c.ReleasePinnedBPF },
-			status: accepted, why: whyNoPin, help: "remove what an earlier run pinned"},
+			status: accepted, why: whyTakeOver, help: "remove what an earlier run pinned"},
 		{key: "keep-sensors-on-exit", def: "false", field: func(c *Config) any { return &c.KeepSensorsOnExit },
-			status: later, why: whyNoPin, help: "leave sensors in the kernel at exit"},
+			help: "leave all programs in the kernel when the agent is stopped; the next agent takes over"},
+		{key: "one-shot", def: "false", field: func(c *Config) any { return &c.OneShot },
+			help: "load the policies of files and end; they work on until the next agent takes over, for early boot"},
 		{key: "disable-kprobe-multi", def: "false", field: func(c *Config) any { return &c.DisableKprobeMulti },
 			help: "attach a program to each function of a list instead of one to all of them (kprobe.multi)"},
 		{key: "use-perf-ring-buffer", def: "false", field: func(c *Config) any { return &c.UsePerfRingBuffer },

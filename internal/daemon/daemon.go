@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"tetragon/internal/config"
@@ -48,7 +49,8 @@ type Options struct {
 	Version string
 	Stdout  io.Writer
 	Stderr  io.Writer
-	Reopen  <-chan os.Signal // each value makes the export open its file anew
+	Hangup  <-chan os.Signal               // each value makes the export open its file anew, and the configuration be read again
+	Reload  func() (*config.Config, error) // reads the configuration; nil: it is read once
 }
 
 // stopTimeout bounds each step of a stop that waits for somebody else.
@@ -72,7 +74,9 @@ func Run(ctx context.Context, o Options) error {
 	var undo stops
 	defer undo.run()
 
-	log, closeLog, err := newLogger(cfg, o.Stdout, o.Stderr)
+	level := new(slog.LevelVar)
+	level.Set(cfg.Level())
+	log, closeLog, err := newLogger(cfg, level, o.Stdout, o.Stderr)
 	if err != nil {
 		return err
 	}
@@ -109,7 +113,23 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("find the name of this node: %w; set NODE_NAME", err)
 	}
+	pins, err := sensor.OpenPins(sensor.PinOptions{Dir: cfg.BPFDir, Version: o.Version, Log: log})
+	if err != nil {
+		return err
+	}
+	leave := false // what is pinned stays
+	undo.add(func() {
+		if err := pins.Close(leave); err != nil {
+			log.Warn("end the pins", "err", err)
+		}
+	})
+	tellPrior(log, pins.Prior())
+	if n := pins.Note(); n != "" {
+		lacks = append(lacks, n)
+	}
+
 	base, err := sensor.Load(sensor.Options{
+		Pins:  pins,
 		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
@@ -119,20 +139,28 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	undo.add(func() {
-		if err := base.Close(); err != nil {
+		end := base.Close
+		if leave {
+			end = base.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the sensor", "err", err)
 		}
 	})
 
 	manager := sensor.NewManager(sensor.ManagerOptions{Base: base, Facts: keeper.get, Log: log, Verbose: cfg.Verbose > 0})
 	undo.add(func() {
-		if err := manager.Close(); err != nil {
+		end := manager.Close
+		if leave {
+			end = manager.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the hooks of policies", "err", err)
 		}
 	})
 
 	// The event lane, from the ring to the sinks.
-	lane := &metrics.Lane{}
+	lane, calls := &metrics.Lane{}, &metrics.RPCs{}
 	ledger := metrics.NewLedger()
 	table := process.New(process.Options{Dead: cfg.ProcessCacheSize})
 	encoder := encode.New(encode.Options{
@@ -140,7 +168,7 @@ func Run(ctx context.Context, o Options) error {
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
 	filters.offers.Message = encoder.Message
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != "", pins: pins})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
@@ -153,12 +181,23 @@ func Run(ctx context.Context, o Options) error {
 			eo.Passwd = "/etc/passwd" // a host that hides pid 1's root even from root
 		}
 	}
-	if filters.redactor != nil {
-		eo.RedactArgs, eo.RedactEnv = filters.redactor.Arguments, filters.redactor.Environment
-	}
+	secrets := new(secrets)
+	secrets.redactor.Store(filters.redactor)
+	eo.RedactArgs, eo.RedactEnv = secrets.arguments, secrets.environment
 	l.enricher = enrich.New(eo)
 	l.mappings = newMappings(ledger, log, cfg.ProcFS)
-	pols := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	pols, err := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	if err != nil {
+		return err
+	}
+	if cfg.OneShot {
+		if err := oneShot(ctx, cfg, base, pins, readyMade, pols, o.Stderr); err != nil {
+			return err
+		}
+		leave = true
+		log.Info("policies are loaded and stay", "map_bytes", base.MapBytes())
+		return nil
+	}
 	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log})
 	closeSinks := func() {
 		c, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -167,16 +206,9 @@ func Run(ctx context.Context, o Options) error {
 			log.Warn("close the sinks", "err", err)
 		}
 	}
-	var file *export.File
-	if cfg.ExportFilename != "" && cfg.ExportRateLimit != 0 {
-		file, err = l.sinks.AddFile(export.FileOptions{
-			Path: cfg.ExportFilename, MaxSizeMB: cfg.ExportFileMaxSizeMB, RotationInterval: cfg.ExportFileRotationInterval,
-			MaxBackups: cfg.ExportFileMaxBackups, Compress: cfg.ExportFileCompress, Perm: cfg.ExportFilePerm,
-			RateLimit: cfg.ExportRateLimit, Filter: filters.export(), Fields: filters.prune(),
-		})
-		if err != nil {
-			return fmt.Errorf("open the export: %w", err)
-		}
+	file, others, err := addExports(cfg, filters, l.sinks, log)
+	if err != nil {
+		return err
 	}
 	if cfg.ExportStdout != "" {
 		w := export.WriterOptions{W: o.Stdout, Filter: filters.export(), Fields: filters.prune()}
@@ -192,20 +224,32 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(func() { _ = l.reader.Close() })
 
+	now := new(atomic.Pointer[config.Config])
+	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
+	api, address, err := serveAPI(cfg, now, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
 	if err != nil {
 		return err
 	}
 	undo.add(api)
-	stopHTTP, err := serveHTTP(cfg, o.Version, lane, ledger, pols, node, log)
+	stopHTTP, err := serveHTTP(cfg, metrics.Options{
+		Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, Labels: cfg.MetricsLabelFilter, MaxSeries: cfg.MetricsMaxSeries,
+		NodeName: node, FlagWords: event.FlagWords(), Build: metricsBuild(o.Version), RPCs: calls,
+		Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
+		Queues:   func() []metrics.Queue { return queueMetrics(l.sinks) },
+		Memory:   func() []metrics.Part { return memoryParts(base, manager) },
+	}, log)
 	if err != nil {
 		return err
 	}
 	undo.add(stopHTTP)
 
+	from := bootNow()
 	if err := base.Attach(); err != nil {
 		return err
+	}
+	if err := l.openPast(pins.Prior(), from, bootNow()); err != nil {
+		log.Warn("read what an earlier agent left", "err", err)
 	}
 	for _, n := range notes(lacks, base) {
 		log.Warn("this kernel cannot do everything", "lacks", n)
@@ -216,12 +260,26 @@ func Run(ctx context.Context, o Options) error {
 	defer stopLane()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- l.run(laneCtx, o.Reopen, file)
+		ended <- l.run(laneCtx)
 		stopLane()
 	}()
+	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, others: others, sinks: l.sinks, secrets: secrets, message: encoder.Message}
+	go rl.run(laneCtx, o.Hangup)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
+		err = pins.Commit()
+	}
+	if err == nil && laneCtx.Err() == nil {
+		l.leave.Store(cfg.KeepSensorsOnExit)
+		close(l.took)
+		select {
+		case <-l.over:
+			undo.add(removePrior(log, pins.Prior()))
+		case <-laneCtx.Done():
+		}
+	}
+	if err == nil {
 		removeInfo, err = writeInfo(cfg, address)
 	}
 	if err == nil {
@@ -233,6 +291,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	err = errors.Join(err, <-ended)
 
+	leave = l.leave.Load()
 	// The sinks empty their queues while the API still serves, then the account is complete.
 	closeSinks()
 	undo.run()
@@ -241,6 +300,57 @@ func Run(ctx context.Context, o Options) error {
 		err = perr
 	}
 	return err
+}
+
+// oneShot loads what there is at the start and leaves it to the next agent. A policy that cannot be loaded is an error, as
+// nobody would be there to ask.
+func oneShot(ctx context.Context, cfg *config.Config, base *sensor.Base, pins *sensor.Pins, readyMade []string, pols *registry.Registry, tell io.Writer) error {
+	if n := pins.Note(); n != "" {
+		return fmt.Errorf("one-shot (%s): %s", cfg.Source("one-shot"), n)
+	}
+	if err := base.Attach(); err != nil {
+		return err
+	}
+	if err := loadPolicies(ctx, cfg, readyMade, pols, tell); err != nil {
+		return err
+	}
+	for _, s := range pols.List("") {
+		if s.State == registry.StateLoadError {
+			return fmt.Errorf("load policy %s: %s", s.Key, s.Error)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("load policies: %w", err)
+	}
+	if err := errors.Join(pins.Beat(&sensor.Counts{}), pins.Commit()); err != nil {
+		return err
+	}
+	return pins.Prior().Remove()
+}
+
+// tellPrior says what earlier agents left.
+func tellPrior(log *slog.Logger, p *sensor.Prior) {
+	if p == nil {
+		return
+	}
+	log.Info("an earlier agent's programs are there: they go on until ours have taken over", "generation", p.String(), "stale", p.Stale())
+}
+
+// removePrior ends what an earlier agent left, which takes a while if there are many hooks. It returns what waits for that.
+func removePrior(log *slog.Logger, p *sensor.Prior) (wait func()) {
+	done := make(chan struct{})
+	if p == nil {
+		return func() {}
+	}
+	go func() {
+		defer close(done)
+		if err := p.Remove(); err != nil {
+			log.Warn("remove what an earlier agent left", "err", err)
+			return
+		}
+		log.Info("took over from an earlier agent", "generation", p.String())
+	}()
+	return func() { <-done }
 }
 
 // notes says what this kernel lacks.
@@ -338,7 +448,7 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
@@ -356,8 +466,8 @@ func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *expor
 		}
 		so := server.Options{
 			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
-			Info:     func() server.Info { return info(cfg) },
-			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC,
+			Info:     func() server.Info { return info(now.Load()) },
+			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		}
 		if file != nil {
 			so.EventLog = file
@@ -412,8 +522,14 @@ func buildInfo() server.Build {
 	return b
 }
 
+// metricsBuild is the build in the words of metrics.
+func metricsBuild(version string) metrics.Build {
+	b := buildInfo()
+	return metrics.Build{Version: version, GoVersion: b.GoVersion, Commit: b.Commit, Time: b.Time, Modified: b.Modified}
+}
+
 // serveHTTP starts the metrics and profiling servers that are asked for.
-func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *metrics.Ledger, pols *registry.Registry, node string, log *slog.Logger) (stop func(), err error) {
+func serveHTTP(cfg *config.Config, mo metrics.Options, log *slog.Logger) (stop func(), err error) {
 	var undo stops
 	start := func(key, addr string, h http.Handler) error {
 		l, err := net.Listen("tcp", addr)
@@ -427,12 +543,7 @@ func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *m
 		return nil
 	}
 	if cfg.MetricsServer != "" {
-		bi := buildInfo()
-		m, err := metrics.New(metrics.Options{
-			Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, NodeName: node, FlagWords: event.FlagWords(),
-			Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
-			Build:    metrics.Build{Version: version, GoVersion: bi.GoVersion, Commit: bi.Commit, Time: bi.Time, Modified: bi.Modified},
-		})
+		m, err := metrics.New(mo)
 		if err != nil {
 			return nil, fmt.Errorf("make the metrics: %w", err)
 		}

@@ -4,9 +4,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -38,6 +38,9 @@ type laneOptions struct {
 	log      *slog.Logger
 
 	countBinaries bool // for metrics that somebody may read
+	latency       bool // measure how long each record takes
+
+	pins *sensor.Pins
 }
 
 // lane is the event lane: one goroutine, from the ring to the queues of the sinks.
@@ -58,7 +61,14 @@ type lane struct {
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
 
-	stopping bool // what is in the ring is the last
+	past past          // of an earlier agent
+	took chan struct{} // closed by others when our hooks do what the earlier agent's did
+	over chan struct{} // closed by us when we need nothing of the earlier agent any more
+
+	leave    atomic.Bool // the kernel half goes on when the lane ends
+	stopping bool        // what is in the ring is the last
+
+	syscalls map[syscallKey]string // names of system calls that were counted
 
 	settled uint64 // records received at the last look
 	stormy  bool   // there were many since memory was last given back
@@ -79,18 +89,23 @@ var ops = [abi.KindKinds]metrics.Op{
 }
 
 func newLane(o laneOptions) *lane {
-	l := &lane{laneOptions: o, snapshots: make(chan error, 1)}
+	l := &lane{laneOptions: o, snapshots: make(chan error, 1), took: make(chan struct{}), over: make(chan struct{})}
 	var reasons []string
 	for k := 1; k < abi.KindKinds; k++ {
 		reasons = append(reasons, "ring_full_"+what[k])
 	}
+	reasons = append(reasons, reasonAway)
 	l.kernel = o.ledger.Stage("kernel", reasons...)
 	l.decoded = o.ledger.Stage("decode", "bad_record")
 	return l
 }
 
 // run is the lane. It returns when ctx ends and everything that had happened by then is with the sinks.
-func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.File) error {
+func (l *lane) run(ctx context.Context) error {
+	if err := l.readPast(); err != nil {
+		l.log.Warn("read what an earlier agent left", "err", err)
+	}
+	took := l.took
 	if l.base.HasSnapshot() {
 		l.snapshot(false)
 	} else {
@@ -103,10 +118,10 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 			return err
 		}
 		select {
-		case <-reopen:
-			if file != nil {
-				file.Reopen()
-			}
+		case <-took:
+			took = nil
+			l.endPast()
+			close(l.over)
 		case err := <-l.snapshots:
 			if err != nil {
 				l.log.Warn("look at what lives", "err", err)
@@ -123,9 +138,11 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 
 	// Stop: nothing new, then what is there.
 	l.stopping = true
-	l.hooks.Detach()
-	if err := l.base.Detach(); err != nil {
-		l.log.Warn("detach", "err", err)
+	if !l.leave.Load() {
+		l.hooks.Detach()
+		if err := l.base.Detach(); err != nil {
+			l.log.Warn("detach", "err", err)
+		}
 	}
 	for more := true; more; {
 		n := 0
@@ -198,47 +215,39 @@ func (l *lane) record(raw []byte) {
 	l.decoded.Seen(1)
 	if err := decode.Decode(raw, &l.rec); err != nil {
 		l.decoded.Drop(0, 1)
+		l.broken(raw, err)
 		return
 	}
 	l.decoded.Deliver(1)
-	l.counters.MsgOps[ops[l.rec.Kind]].Add(1)
+	op := ops[l.rec.Kind]
+	l.counters.MsgOps[op].Add(1)
+	if !l.latency {
+		l.enricher.Record(&l.rec)
+		return
+	}
+	began := time.Now()
 	l.enricher.Record(&l.rec)
+	l.counters.Latency[op].Observe(time.Since(began))
+}
+
+// broken counts a record that was refused.
+func (l *lane) broken(raw []byte, err error) {
+	switch {
+	case len(raw) == 0:
+		l.counters.Broken[metrics.OpUndefined][metrics.HandlerEmpty].Add(1)
+	case errors.Is(err, decode.ErrKind):
+		l.counters.Broken[metrics.OpUndefined][metrics.HandlerUnknownOp].Add(1)
+	case errors.Is(err, decode.ErrShort) && len(raw) < abi.HeadSize:
+		l.counters.Broken[metrics.OpUndefined][metrics.HandlerFailed].Add(1)
+	default:
+		l.counters.Broken[ops[l.rec.Kind]][metrics.HandlerFailed].Add(1)
+	}
 }
 
 // mapping takes one executable mapping.
 func (l *lane) mapping(m mmap.Mapping) {
 	l.counters.MsgOps[metrics.OpLoader].Add(1)
 	l.enricher.Mapping(&enrich.Mapping{Pid: m.Pid, Time: m.Time, Exec: m.Exec, Path: m.Path, BuildID: m.BuildID})
-}
-
-// count keeps the metrics that the wire contract names.
-func (l *lane) count(evs []event.Event) {
-	for i := range evs {
-		t := metrics.EventUnknown
-		switch evs[i].Kind {
-		case event.KindExec:
-			t = metrics.EventExec
-		case event.KindExit:
-			t = metrics.EventExit
-		case event.KindKprobe:
-			t = metrics.EventKprobe
-			h := evs[i].Hook
-			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "kprobe", Name: h.Function}, evs[i].Process.Binary)
-		case event.KindTracepoint:
-			t = metrics.EventTracepoint
-			h := evs[i].Hook
-			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "tracepoint", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
-		case event.KindLSM:
-			t = metrics.EventLSM
-			h := evs[i].Hook
-			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "lsm", Name: h.Function}, evs[i].Process.Binary)
-		case event.KindLoader:
-			t = metrics.EventLoader
-		default:
-			continue
-		}
-		l.counters.Events.Count(t, evs[i].Process.Binary)
-	}
 }
 
 // account reads the kernel half's account from time to time. What was lost since the last reading is told as an event,
@@ -254,13 +263,17 @@ func (l *lane) account() error {
 	if err != nil {
 		return err
 	}
-	if c != l.last {
+	if c != l.last || l.past.untold() {
 		if err := l.settle(&c); err != nil {
 			return err
 		}
 	}
+	if err := l.pins.Beat(&c); err != nil {
+		return err
+	}
 	s := l.table.Stats()
 	l.counters.ProcessCacheSize.Store(int64(s.Live + s.Dead))
+	l.counters.ProcessCacheCapacity.Store(int64(l.table.Capacity()))
 	l.counters.ProcessCacheEvictions.Store(s.Evicted)
 	l.counters.ProcessCacheMissGet.Store(s.Misses)
 
@@ -294,7 +307,7 @@ func (l *lane) trim() {
 // settle books a new reading.
 func (l *lane) settle(c *sensor.Counts) error {
 	var seen, sent uint64
-	dropped := make([]uint64, abi.KindKinds-1)
+	dropped := make([]uint64, abi.KindKinds) // the last: of an earlier agent
 	lost := false
 	var missed [len(l.counters.Missed)]uint64 // some kinds share a number
 	for k := 1; k < abi.KindKinds; k++ {
@@ -312,7 +325,17 @@ func (l *lane) settle(c *sensor.Counts) error {
 	for op, n := range missed {
 		l.counters.Missed[op][metrics.SendEAGAIN].Store(n)
 	}
-	l.kernel.Set(seen, sent, dropped)
+	if l.leave.Load() && l.stopping {
+		// What the kernel half sends from now on is the next agent's.
+		sent = l.decoded.Read().Seen - l.past.read
+		seen = sent
+		for _, n := range dropped {
+			seen += n
+		}
+	}
+	dropped[abi.KindKinds-1] = l.past.away()
+	l.kernel.Set(seen+l.past.read+l.past.away(), sent+l.past.read, dropped)
+	l.tellAway()
 	before := l.lastBoot
 	l.lastBoot = bootNow()
 	last := l.last
