@@ -47,10 +47,10 @@ func newCaller(t *testing.T) *caller {
 	}
 	slots := c.spec.Variables["slots"]
 	main = append(main, asm.LoadMapValue(asm.R8, 0, slots.Offset).WithReference(slots.SectionName))
-	for at := int16(-80); at < 0; at += 8 {
-		main = append(main, asm.LoadMem(asm.R1, asm.R8, 80+at, asm.DWord), asm.StoreMem(asm.R10, at, asm.R1, asm.DWord))
+	for at := int16(-abi.HookCallSize); at < 0; at += 8 {
+		main = append(main, asm.LoadMem(asm.R1, asm.R8, abi.HookCallSize+at, asm.DWord), asm.StoreMem(asm.R10, at, asm.R1, asm.DWord))
 	}
-	main = append(main, asm.StoreMem(asm.R10, -80+8, asm.R7, asm.Word))
+	main = append(main, asm.StoreMem(asm.R10, -abi.HookCallSize+8, asm.R7, asm.Word))
 	for i := range int16(2) {
 		main = append(main, asm.Mov.Reg(asm.R1, asm.R7), asm.Mov.Imm(asm.R2, int32(i)), asm.LoadMem(asm.R3, asm.R9, 8*i, asm.DWord), asm.Call.Label("arg_int"))
 	}
@@ -62,7 +62,7 @@ func newCaller(t *testing.T) *caller {
 	main = append(main, c.emit(c.sockOf(0), 32)...)
 	main = append(main,
 		asm.Mov.Reg(asm.R1, asm.R7), asm.Mov.Imm(asm.R2, 3), asm.Mov.Reg(asm.R3, asm.R8), asm.Mov.Imm(asm.R4, 9), asm.Call.Label("arg_sock"),
-		asm.Mov.Reg(asm.R1, asm.R10).WithSymbol("nosock"), asm.Add.Imm(asm.R1, -80), asm.Call.Label("hook_finish"), asm.Mov.Reg(asm.R6, asm.R0),
+		asm.Mov.Reg(asm.R1, asm.R10).WithSymbol("nosock"), asm.Add.Imm(asm.R1, -abi.HookCallSize), asm.Call.Label("hook_finish"), asm.Mov.Reg(asm.R6, asm.R0),
 		asm.Mov.Reg(asm.R1, asm.R7), asm.Call.Label("buf_give"), asm.Mov.Reg(asm.R0, asm.R6), asm.Return(),
 		asm.Mov.Imm(asm.R0, -1).WithSymbol("out"), asm.Return(),
 	)
@@ -280,7 +280,7 @@ func TestFinish_groups(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			c.t = t
 			c.rules(x.rules...)
-			n := c.run(callContext{call: abi.HookCall{Words: uint32(len(x.rules)+63) / 64}}, x.live...)
+			n := c.run(callContext{call: abi.HookCall{Words: uint8((len(x.rules) + 63) / 64)}}, x.live...)
 			got := c.posted()
 			want := firstOfGroups(x.rules, x.live)
 			if !equal(got, want) || int(n) != len(got) {

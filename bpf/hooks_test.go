@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"tetragon/bpf"
+	"tetragon/internal/abi"
 )
 
 // maxVerified is how many instructions the verifier may look at for any function of the library, on any kernel: each hook
@@ -131,8 +132,8 @@ func (l *library) load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 func (l *library) callOnce(name string) asm.Instructions {
 	main := asm.Instructions{asm.Mov.Reg(asm.R9, asm.R1)}
 	if name == "hook_finish" {
-		main = append(main, asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, -80))
-		for at := int16(-80); at < 0; at += 4 {
+		main = append(main, asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, -abi.HookCallSize))
+		for at := int16(-abi.HookCallSize); at < 0; at += 4 {
 			main = append(main, asm.StoreImm(asm.R10, at, 0, asm.Word))
 		}
 	} else {
@@ -172,12 +173,12 @@ func (l *library) callAll(stack int32, result int32) asm.Instructions {
 	main := asm.Instructions{
 		asm.Mov.Imm(asm.R6, 0), asm.StoreMem(asm.R10, int16(-stack), asm.R6, asm.DWord),
 	}
-	for at := int16(-80); at < 0; at += 8 {
+	for at := int16(-abi.HookCallSize); at < 0; at += 8 {
 		main = append(main, asm.StoreMem(asm.R10, at, asm.R6, asm.DWord))
 	}
 	for _, name := range l.global() {
 		if name == "hook_finish" {
-			main = append(main, asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, -80))
+			main = append(main, asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, -abi.HookCallSize))
 		} else {
 			for i := range l.params(name) {
 				main = append(main, asm.Mov.Imm(asm.R1+asm.Register(i), 0))

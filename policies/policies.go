@@ -20,8 +20,13 @@ import (
 //go:embed *.yaml
 var files embed.FS
 
-// All is the word that stands for every policy.
+// All is the word that stands for every policy that only tells. Those that enforce have to be named.
 const All = "all"
+
+// Enforces says whether a policy does more than to tell, once its mode is enforce.
+func Enforces(name string) bool {
+	return strings.HasPrefix(name, "deny-") || strings.HasPrefix(name, "kill-")
+}
 
 // Names lists them, sorted.
 func Names() []string {
@@ -48,11 +53,11 @@ func Text(name string) ([]byte, error) {
 	return b, nil
 }
 
-// Select resolves a list of names: each once, in the order of Names; "all" is all of them.
+// Select resolves a list of names: each once, in the order of Names; "all" is all of those that only tell.
 func Select(words []string) ([]string, error) {
 	var out []string
 	for _, n := range Names() {
-		if slices.Contains(words, n) || slices.Contains(words, All) {
+		if slices.Contains(words, n) || slices.Contains(words, All) && !Enforces(n) {
 			out = append(out, n)
 		}
 	}

@@ -48,9 +48,10 @@ struct rec_value {
 
 #define HOOK_DATA_SIZE 4048 /* 4096 with its ring header and its own */
 
-/* A call that some policy wants to hear of. `values` entries follow; then `words` u64: the mask of the rules that post; then
- * up to HOOK_HELD u64, one for each of them whose rate limit held events back since its last one: number of the rule, and in
- * the upper half how many. */
+/* A call that some policy wants to hear of. `values` entries follow; then `words` u64: the mask of the rules that post. If
+ * REC_F_VERDICT is set: then `words` u64, the mask of those of them whose orders were not carried out because their policy
+ * only monitors, and one u64, the signals that were sent, as in struct rule. Then up to HOOK_HELD u64, one for each rule of the
+ * mask whose rate limit held events back since its last one: number of the rule, and in the upper half how many. */
 struct rec_hook {
 	struct rec_head h; /* h.pid, h.ktime: the process of the current task, ktime 0 if unknown */
 	__u32 tid;
@@ -160,17 +161,18 @@ struct val_module {
 /* ---- tables that user space writes */
 
 enum hook_limit {
-	HOOK_RULES = 512,  /* on one program */
-	HOOK_WORDS = 8,	   /* of 64 rules */
-	HOOK_HELD = 32,	   /* rules of one record that tell what their rate limits held back */
-	HOOK_SLOTS = 1024, /* programs at a time */
-	RULE_ROWS = 8192,  /* rules of all programs */
-	SET_WORDS = 4,	   /* of 63 sets of processes */
-	BUF_LEVELS = 4,	   /* buffers for each CPU: task, task that preempted it, soft and hard interrupt */
-	NEEDLE_ROWS = 256, /* strings that are searched for */
-	NEEDLE_MAX = 256,  /* bytes of one */
-	SYS_NUMBERS = 512, /* of system calls */
-	SYS_BODIES = 256,  /* programs for system calls, each way */
+	HOOK_RULES = 512,	   /* on one program */
+	HOOK_WORDS = 8,		   /* of 64 rules */
+	HOOK_HELD = 32,		   /* rules of one record that tell what their rate limits held back */
+	HOOK_SLOTS = 1024,	   /* programs at a time */
+	RULE_ROWS = 8192,	   /* rules of all programs */
+	SET_WORDS = 4,		   /* of 63 sets of processes */
+	BUF_LEVELS = 4,		   /* buffers for each CPU: task, task that preempted it, soft and hard interrupt */
+	NEEDLE_ROWS = 256,	   /* strings that are searched for */
+	NEEDLE_MAX = 256,	   /* bytes of one */
+	SYS_NUMBERS = 512,	   /* of system calls */
+	ENFORCE_NONE = 0x7fffffff, /* instead of an error: nothing is to be overridden */
+	SYS_BODIES = 256,	   /* programs for system calls, each way */
 };
 
 enum rule_flag {
@@ -178,6 +180,8 @@ enum rule_flag {
 	RULE_BASELINE = 2,	/* what was found becomes the baseline of the process */
 	RULE_SCOPE_PROCESS = 4, /* rate limit by process; by thread if none is set */
 	RULE_SCOPE_GLOBAL = 8,
+	RULE_OVERRIDE = 16, /* the call has to return `error` */
+	RULE_MONITOR = 32,  /* what it orders is not done, but counted */
 };
 
 /* One row of the map `rules`: what rule base+bit of a program orders. */
@@ -189,16 +193,23 @@ struct rule {
 	__u32 policy;	/* id */
 	__s16 track;	/* index of the value whose socket is tracked, -1 none */
 	__s16 untrack;
-	__u64 values; /* bit n: value n counts for the rate limit; 0: all do */
+	__u64 values;  /* bit n: value n counts for the rate limit; 0: all do */
+	__u64 signals; /* bit n: signal n+1 is sent to the current process */
+	__s32 error;   /* RULE_OVERRIDE */
+	__u32 pad;
 };
 
 /* Per-CPU row of rule_stats. */
 struct rule_stat {
 	__u64 matched; /* first live rule of its group */
 	__u64 posted;
-	__u64 limited; /* not posted because of a rate limit */
-	__u64 nopost;  /* not posted because it says so */
-	__u64 lost;    /* not posted because the ring was full or no buffer was free */
+	__u64 limited;	      /* not posted because of a rate limit */
+	__u64 nopost;	      /* not posted because it says so */
+	__u64 lost;	      /* not posted because the ring was full or no buffer was free */
+	__u64 signal;	      /* calls whose process was sent a signal */
+	__u64 monitor_signal; /* ... would have been, but for the mode of the policy */
+	__u64 override;	      /* calls that were denied, or whose result was set */
+	__u64 monitor_override;
 };
 
 /* A slot's switch, in global data: which rules of the program are on. */
@@ -211,7 +222,10 @@ struct hook_call {
 	__u32 program; /* id */
 	__u32 base;    /* row in rules of its rule 0 */
 	__u32 buf;     /* scratch buffer */
-	__u32 words;
+	__u8 words;
+	__u8 enforces; /* some rule orders a signal or an override: the record carries the verdict */
+	__s16 error;   /* what the function is made to return; 0: what it wants */
+	__u64 sent;    /* signals, as in struct rule */
 	__u64 live[HOOK_WORDS];
 };
 

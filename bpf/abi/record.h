@@ -51,6 +51,7 @@ enum rec_flag {
 	REC_F_BAD_CWD = 2048,
 	REC_F_BAD_ENV = 4096,
 	REC_F_BAD_CGROUP = 8192,
+	REC_F_VERDICT = 16384, /* a call: rules ordered more than a record */
 };
 
 struct rec_fork {

@@ -9,6 +9,7 @@
 #include "../abi/hook.h"
 #include "../stage/buf.h"
 #include "../stage/finish.h"
+#include "../stage/enforce.h"
 #include "../arg/plain.h"
 #include "../arg/find.h"
 #include "../arg/path.h"
@@ -48,6 +49,7 @@ int library(void *ctx)
 	s += task_ns_uts() + task_ns_ipc() + task_ns_mnt() + task_ns_pid() + task_ns_pid_for_children() + task_ns_net();
 	s += task_ns_time() + task_ns_time_for_children() + task_ns_cgroup() + task_ns_user();
 	s += class_word(v) + hook_finish(&c);
+	s += enforce_signals(v) + enforce_send(v) + enforce_count(v, v);
 	return s;
 }
 

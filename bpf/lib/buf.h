@@ -25,7 +25,12 @@ static __always_inline struct hook_buf *buf_row(__u32 row)
 /* bound: no value begins above this; what the largest one then reaches over, and the words behind the values, fit slack. */
 #define VAL_END (sizeof(struct rec_hook) + BUF_VALUES)
 
-_Static_assert(8 + (HOOK_WORDS + HOOK_HELD) * 8 <= BUF_SLACK, "the words behind the values must not leave the buffer");
+/* Words behind the values: of rules that post, of rules that only monitor, signals, and what was held back; rounded up to a
+ * power of two. */
+#define HOOK_TAIL 64
+
+_Static_assert(2 * HOOK_WORDS + 1 + HOOK_HELD <= HOOK_TAIL, "the words behind the values must have room");
+_Static_assert(8 + HOOK_TAIL * 8 <= BUF_SLACK, "the words behind the values must not leave the buffer");
 
 /* A payload of n bytes at this offset in the buffer. */
 static __always_inline __s64 place(__u64 off, __u64 n)

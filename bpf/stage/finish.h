@@ -165,8 +165,9 @@ __noinline __s64 sock_track(__u32 buf, __u32 row)
 }
 
 struct finish {
-	__u64 live; /* rules of this word that are still to be looked at */
-	__u64 post; /* ... that post */
+	__u64 live;    /* rules of this word that are still to be looked at */
+	__u64 post;    /* ... that post */
+	__u64 monitor; /* ... whose orders are not carried out */
 	__u32 word;
 	__u32 next; /* rules below are done with */
 	__u32 posts;
@@ -199,15 +200,36 @@ static __always_inline __u32 lowest(__u64 w)
 	return bit_number[(w & -w) * 0x022fdd63cc95386dull >> 58];
 }
 
-/* Tells behind the mask how many events of a rule its rate limit held back. */
+/* Where the words go that come behind the values. */
+static __always_inline __u64 *finish_word(struct hook_buf *b, __u32 w)
+{
+	__u64 pos = b->pos;
+
+	if (bounded(pos) > VAL_END + 8) /* bound: the words fit what is behind the values */
+		pos = VAL_END + 8;
+	return (void *)&b->r + pos + (w & (HOOK_TAIL - 1)) * 8;
+}
+
+/* ... word w of the mask of the rules that post. */
+static __always_inline __u64 *finish_mask(struct hook_buf *b, __u32 w)
+{
+	return finish_word(b, w & (HOOK_WORDS - 1));
+}
+
+/* How many of them there are always. */
+static __always_inline __u32 finish_fixed(struct hook_call *c)
+{
+	return c->enforces ? 2 * c->words + 1 : c->words;
+}
+
+/* Tells behind them how many events of a rule its rate limit held back. */
 static __always_inline void finish_held(struct finish_loop *l, struct finish *f, __u32 rule, __u64 n)
 {
-	__u64 pos = l->b->pos + l->c->words * 8;
 	__u32 i = f->held;
 
-	if (i >= HOOK_HELD || bounded(pos) > VAL_END + 8 + HOOK_WORDS * 8)
+	if (i >= HOOK_HELD)
 		return;
-	*(__u64 *)((void *)&l->b->r + pos + (i & (HOOK_HELD - 1)) * 8) = rule | (n < ~0u ? n : ~0u) << 32;
+	*finish_word(l->b, finish_fixed(l->c) + i) = rule | (n < ~0u ? n : ~0u) << 32;
 	f->held = i + 1;
 }
 
@@ -246,17 +268,10 @@ static __always_inline void finish_rule(struct finish_loop *l, struct finish *f)
 	__sync_fetch_and_add(&s->posted, 1);
 	f->baseline |= r->flags & RULE_BASELINE;
 	f->post |= 1ull << bit;
+	/* race: user space may change the mode after the verdict; the record of such a call says the new one */
+	if (r->flags & RULE_MONITOR)
+		f->monitor |= 1ull << bit;
 	f->posts++;
-}
-
-/* Where the mask of word w of the rules that post goes: behind the values. */
-static __always_inline __u64 *finish_mask(struct hook_buf *b, __u32 w)
-{
-	__u64 pos = b->pos;
-
-	if (bounded(pos) > VAL_END + 8) /* bound: the words fit what is behind the values */
-		pos = VAL_END + 8;
-	return (void *)&b->r + pos + (w & (HOOK_WORDS - 1)) * 8;
 }
 
 static long finish_step(__u32 i, struct finish_loop *l)
@@ -270,10 +285,12 @@ static long finish_step(__u32 i, struct finish_loop *l)
 		return 0;
 	w = f->word;
 	*finish_mask(l->b, w) = f->post;
+	if (l->c->enforces)
+		*finish_word(l->b, l->c->words + w) = f->monitor;
 	f->word = ++w;
 	if (w >= l->c->words || w >= HOOK_WORDS)
 		return 1;
-	f->post = 0;
+	f->post = f->monitor = 0;
 	f->live = l->c->live[w & (HOOK_WORDS - 1)];
 	return 0;
 }
@@ -335,14 +352,18 @@ __noinline __s64 hook_finish(struct hook_call *c)
 	b->r.words = c->words;
 	f = finish_state(b);
 	f->live = c->live[0];
-	f->post = 0;
+	f->post = f->monitor = 0;
 	f->word = f->next = 0;
 	f->posts = f->baseline = f->held = 0;
 	bpf_loop(HOOK_RULES + HOOK_WORDS, finish_step, &l, 0);
 	if (!f->posts)
 		return 0;
-	size = b->pos + (c->words + f->held) * 8;
-	if (bounded(size) > VAL_END + 8 + (HOOK_WORDS + HOOK_HELD) * 8) /* bound: the output below */
+	size = b->pos + (finish_fixed(c) + f->held) * 8;
+	if (c->enforces) {
+		b->r.h.flags = REC_F_VERDICT;
+		*finish_word(b, 2 * c->words) = c->sent;
+	}
+	if (bounded(size) > VAL_END + 8 + HOOK_TAIL * 8) /* bound: the output below */
 		return 0;
 	if (!ring_send(REC_HOOK, &b->r, size, b->r.h.time)) {
 		bpf_loop(HOOK_RULES, lost_rule, &l, 0);

@@ -25,21 +25,27 @@ const (
 
 // HookCall is struct hook_call.
 type HookCall struct {
-	Program uint32
-	Base    uint32
-	Buf     uint32
-	Words   uint32
-	Live    [8]uint64
+	Program  uint32
+	Base     uint32
+	Buf      uint32
+	Words    uint8
+	Enforces uint8
+	Error    int16
+	Sent     uint64
+	Live     [8]uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	HookCallSize       = 80
-	offHookCallProgram = 0
-	offHookCallBase    = 4
-	offHookCallBuf     = 8
-	offHookCallWords   = 12
-	offHookCallLive    = 16
+	HookCallSize        = 88
+	offHookCallProgram  = 0
+	offHookCallBase     = 4
+	offHookCallBuf      = 8
+	offHookCallWords    = 12
+	offHookCallEnforces = 13
+	offHookCallError    = 14
+	offHookCallSent     = 16
+	offHookCallLive     = 24
 )
 
 // Cgroup is struct rec_cgroup.
@@ -285,11 +291,14 @@ type Rule struct {
 	Track   int16
 	Untrack int16
 	Values  uint64
+	Signals uint64
+	Error   int32
+	Pad     uint32
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	RuleSize       = 32
+	RuleSize       = 48
 	offRuleFlags   = 0
 	offRuleNext    = 4
 	offRuleStat    = 8
@@ -298,25 +307,36 @@ const (
 	offRuleTrack   = 20
 	offRuleUntrack = 22
 	offRuleValues  = 24
+	offRuleSignals = 32
+	offRuleError   = 40
+	offRulePad     = 44
 )
 
 // RuleStat is struct rule_stat.
 type RuleStat struct {
-	Matched uint64
-	Posted  uint64
-	Limited uint64
-	Nopost  uint64
-	Lost    uint64
+	Matched         uint64
+	Posted          uint64
+	Limited         uint64
+	Nopost          uint64
+	Lost            uint64
+	Signal          uint64
+	MonitorSignal   uint64
+	Override        uint64
+	MonitorOverride uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	RuleStatSize       = 40
-	offRuleStatMatched = 0
-	offRuleStatPosted  = 8
-	offRuleStatLimited = 16
-	offRuleStatNopost  = 24
-	offRuleStatLost    = 32
+	RuleStatSize               = 72
+	offRuleStatMatched         = 0
+	offRuleStatPosted          = 8
+	offRuleStatLimited         = 16
+	offRuleStatNopost          = 24
+	offRuleStatLost            = 32
+	offRuleStatSignal          = 40
+	offRuleStatMonitorSignal   = 48
+	offRuleStatOverride        = 56
+	offRuleStatMonitorOverride = 64
 )
 
 // SlotState is struct slot_state.
@@ -570,17 +590,18 @@ const (
 
 // The values of enum hook_limit.
 const (
-	LimitHookRules  = 512
-	LimitHookWords  = 8
-	LimitHookHeld   = 32
-	LimitHookSlots  = 1024
-	LimitRuleRows   = 8192
-	LimitSetWords   = 4
-	LimitBufLevels  = 4
-	LimitNeedleRows = 256
-	LimitNeedleMax  = 256
-	LimitSysNumbers = 512
-	LimitSysBodies  = 256
+	LimitHookRules   = 512
+	LimitHookWords   = 8
+	LimitHookHeld    = 32
+	LimitHookSlots   = 1024
+	LimitRuleRows    = 8192
+	LimitSetWords    = 4
+	LimitBufLevels   = 4
+	LimitNeedleRows  = 256
+	LimitNeedleMax   = 256
+	LimitSysNumbers  = 512
+	LimitEnforceNone = 2147483647
+	LimitSysBodies   = 256
 )
 
 // The values of enum rec_data_what.
@@ -605,6 +626,7 @@ const (
 	FlagBadCwd    = 2048
 	FlagBadEnv    = 4096
 	FlagBadCgroup = 8192
+	FlagVerdict   = 16384
 )
 
 // The values of enum rec_kind.
@@ -653,6 +675,8 @@ const (
 	RuleBaseline     = 2
 	RuleScopeProcess = 4
 	RuleScopeGlobal  = 8
+	RuleOverride     = 16
+	RuleMonitor      = 32
 )
 
 // The values of enum val_flag.
@@ -700,6 +724,9 @@ var layout = []struct {
 	{"HookCall.Base", unsafe.Offsetof(HookCall{}.Base), offHookCallBase},
 	{"HookCall.Buf", unsafe.Offsetof(HookCall{}.Buf), offHookCallBuf},
 	{"HookCall.Words", unsafe.Offsetof(HookCall{}.Words), offHookCallWords},
+	{"HookCall.Enforces", unsafe.Offsetof(HookCall{}.Enforces), offHookCallEnforces},
+	{"HookCall.Error", unsafe.Offsetof(HookCall{}.Error), offHookCallError},
+	{"HookCall.Sent", unsafe.Offsetof(HookCall{}.Sent), offHookCallSent},
 	{"HookCall.Live", unsafe.Offsetof(HookCall{}.Live), offHookCallLive},
 	{"Cgroup", unsafe.Sizeof(Cgroup{}), CgroupSize},
 	{"Cgroup.H", unsafe.Offsetof(Cgroup{}.H), offCgroupH},
@@ -788,12 +815,19 @@ var layout = []struct {
 	{"Rule.Track", unsafe.Offsetof(Rule{}.Track), offRuleTrack},
 	{"Rule.Untrack", unsafe.Offsetof(Rule{}.Untrack), offRuleUntrack},
 	{"Rule.Values", unsafe.Offsetof(Rule{}.Values), offRuleValues},
+	{"Rule.Signals", unsafe.Offsetof(Rule{}.Signals), offRuleSignals},
+	{"Rule.Error", unsafe.Offsetof(Rule{}.Error), offRuleError},
+	{"Rule.Pad", unsafe.Offsetof(Rule{}.Pad), offRulePad},
 	{"RuleStat", unsafe.Sizeof(RuleStat{}), RuleStatSize},
 	{"RuleStat.Matched", unsafe.Offsetof(RuleStat{}.Matched), offRuleStatMatched},
 	{"RuleStat.Posted", unsafe.Offsetof(RuleStat{}.Posted), offRuleStatPosted},
 	{"RuleStat.Limited", unsafe.Offsetof(RuleStat{}.Limited), offRuleStatLimited},
 	{"RuleStat.Nopost", unsafe.Offsetof(RuleStat{}.Nopost), offRuleStatNopost},
 	{"RuleStat.Lost", unsafe.Offsetof(RuleStat{}.Lost), offRuleStatLost},
+	{"RuleStat.Signal", unsafe.Offsetof(RuleStat{}.Signal), offRuleStatSignal},
+	{"RuleStat.MonitorSignal", unsafe.Offsetof(RuleStat{}.MonitorSignal), offRuleStatMonitorSignal},
+	{"RuleStat.Override", unsafe.Offsetof(RuleStat{}.Override), offRuleStatOverride},
+	{"RuleStat.MonitorOverride", unsafe.Offsetof(RuleStat{}.MonitorOverride), offRuleStatMonitorOverride},
 	{"SlotState", unsafe.Sizeof(SlotState{}), SlotStateSize},
 	{"SlotState.Enabled", unsafe.Offsetof(SlotState{}.Enabled), offSlotStateEnabled},
 	{"TaskClass", unsafe.Sizeof(TaskClass{}), TaskClassSize},

@@ -95,15 +95,16 @@ func (a *app) tpAdd() *cobra.Command {
 in it is told. Variables, as ${NAME}, have the values that they have in the environment of this command.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if mode != "" {
-				return hint(errors.New("--mode: not supported yet: no policy enforces anything yet, so each is monitor_only"), "leave it out")
+			m, ok := modes[mode]
+			if mode != "" && !ok {
+				return fmt.Errorf("mode %q is not enforce or monitor", mode)
 			}
 			text, err := os.ReadFile(args[0])
 			if err != nil {
 				return fmt.Errorf("read policy: %w", err)
 			}
 			req := &tetragon.AddTracingPolicyRequest{
-				Yaml: string(bytes.ToValidUTF8(text, []byte("\ufffd"))), Domain: domain, File: args[0], Replace: replace, Variables: variables(text),
+				Yaml: string(bytes.ToValidUTF8(text, []byte("\ufffd"))), Domain: domain, File: args[0], Replace: replace, Variables: variables(text), Mode: m,
 			}
 			err = a.policyCall(cmd.Context(), func(ctx context.Context, c tetragon.FineGuidanceSensorsClient) error {
 				_, err := c.AddTracingPolicy(ctx, req)
@@ -124,7 +125,7 @@ in it is told. Variables, as ${NAME}, have the values that they have in the envi
 		},
 	}
 	cmd.Flags().StringVar(&domain, "domain", "", `domain for the policy (default "grpc")`)
-	cmd.Flags().StringVarP(&mode, "mode", "m", "", "enforce or monitor (not supported yet)")
+	cmd.Flags().StringVarP(&mode, "mode", "m", "", "enforce or monitor, in the place of what the policy says")
 	cmd.Flags().BoolVar(&replace, "replace", false, "take the place of a policy of that name, without a gap")
 	return cmd
 }
@@ -179,6 +180,11 @@ func (a *app) tpTurn(on bool) *cobra.Command {
 	return cmd
 }
 
+// modes are those that can be set.
+var modes = map[string]tetragon.TracingPolicyMode{
+	"enforce": tetragon.TracingPolicyMode_TP_MODE_ENFORCE, "monitor": tetragon.TracingPolicyMode_TP_MODE_MONITOR,
+}
+
 func (a *app) tpSetMode() *cobra.Command {
 	var id identity
 	cmd := &cobra.Command{
@@ -186,9 +192,6 @@ func (a *app) tpSetMode() *cobra.Command {
 		Short: "Set the mode of a policy: enforce or monitor",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			modes := map[string]tetragon.TracingPolicyMode{
-				"enforce": tetragon.TracingPolicyMode_TP_MODE_ENFORCE, "monitor": tetragon.TracingPolicyMode_TP_MODE_MONITOR,
-			}
 			m, ok := modes[args[1]]
 			if !ok {
 				return fmt.Errorf("mode %q is not enforce or monitor", args[1])
@@ -486,6 +489,9 @@ func writeHook(b *strings.Builder, h *tetragon.TracingPolicyHook) {
 		}
 	}
 	line("calls", "%s", text)
+	if h.GetEnforced()+h.GetMonitored() > 0 {
+		line("enforced", "%d signals and denials; %d more were only noted", h.GetEnforced(), h.GetMonitored())
+	}
 	if h.GetHooksOfProgram() > 1 {
 		line("shared", "its program serves %d hooks", h.GetHooksOfProgram())
 	}

@@ -176,6 +176,7 @@ func Run(ctx context.Context, o Options) error {
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
 		KprobeAncestors: hasAncestors(cfg, "kprobe"), TracepointAncestors: hasAncestors(cfg, "tracepoint"), LoaderAncestors: hasAncestors(cfg, "loader"),
+		LSMAncestors: hasAncestors(cfg, "lsm"),
 	}
 	if cfg.UsernameMetadata == "unix" {
 		eo.Passwd = filepath.Join(cfg.ProcFS, "1/root/etc/passwd")

@@ -38,6 +38,9 @@ func (l *lane) count(evs []event.Event) {
 		case event.KindKprobe:
 			l.counters.Events.Count(metrics.EventKprobe, binary)
 			l.countHook(ev, metrics.HookName{Kind: "kprobe", Name: ev.Hook.Function})
+		case event.KindLSM:
+			l.counters.Events.Count(metrics.EventLsm, binary)
+			l.countHook(ev, metrics.HookName{Kind: "lsm", Name: ev.Hook.Function})
 		case event.KindTracepoint:
 			l.counters.Events.Count(metrics.EventTracepoint, binary)
 			l.countHook(ev, metrics.HookName{Kind: "tracepoint", Subsys: ev.Hook.Subsys, Name: ev.Hook.Event})
@@ -99,6 +102,7 @@ func policyMetrics(list []registry.Status) []metrics.Policy {
 			for _, r := range h.Rules {
 				p.Selectors = append(p.Selectors, metrics.Selector{
 					Hook: registry.HookName(h.Hook), HookIndex: h.Hook.Index, Index: r.Selector, Label: r.Label, Post: r.Posted, NoPost: r.NoPost,
+					Signal: r.Signal, MonitorSignal: r.MonitorSignal, Override: r.Override, MonitorOverride: r.MonitorOverride,
 				})
 			}
 			if h.Program != 0 {

@@ -28,6 +28,7 @@ type noSensors struct{ ids uint32 }
 
 func (n *noSensors) Add(*plan.Plan) (uint32, error)               { n.ids++; return n.ids, nil }
 func (*noSensors) Replace(uint32, *plan.Plan) error               { return nil }
+func (*noSensors) SetMode(uint32, bool) error                     { return nil }
 func (*noSensors) Enable(uint32) error                            { return nil }
 func (*noSensors) Disable(uint32) error                           { return nil }
 func (*noSensors) Remove(uint32) error                            { return nil }

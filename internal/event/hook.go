@@ -15,6 +15,10 @@ type Hook struct {
 	Action       Action // last one of the rule that matched
 	ReturnAction Action // likewise of the return
 
+	// What the rule ordered of what changes the process: what was done, what the mode of the policy held back, and what could
+	// not be done, such as a second signal to a process that is killed.
+	Done, WouldDo, NotDone []Action
+
 	Args   []Arg
 	Data   []Arg
 	Return *Arg // nil: not asked for
@@ -23,6 +27,9 @@ type Hook struct {
 
 	Suppressed uint32 // events that the rate limit held back since the last one
 }
+
+// Enforced says whether the rule ordered anything that changes the process.
+func (h *Hook) Enforced() bool { return len(h.Done)+len(h.WouldDo)+len(h.NotDone) > 0 }
 
 // Loader is a file that became part of a process's code.
 type Loader struct {

@@ -33,10 +33,12 @@ const (
 	Tracepoint  Feature = "tracepoint"   // tracepoints with their records
 	Modules     Feature = "modules"      // loadable modules
 	Cgroup2     Feature = "cgroup2"      // programs at the root of the unified hierarchy
+	FmodRet     Feature = "fmod_ret"     // trampolines that return in the place of a function
+	BpfLSM      Feature = "lsm"          // programs among the security modules
 )
 
 // AllFeatures lists them, in the order in which they are preferred.
-var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2}
+var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, BpfLSM}
 
 // hookFacts are what is found out when a policy asks for it, once.
 type hookFacts struct {
@@ -82,6 +84,23 @@ func (f *Facts) try(x Feature) string {
 			return "the kernel attaches no trampoline programs: " + cause(err)
 		}
 		_ = l.Close()
+	case FmodRet:
+		// It returns 0: the function goes on.
+		p, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
+			Name: "probe", Type: ebpf.Tracing, AttachType: ebpf.AttachModifyReturn, AttachTo: probed, License: "GPL",
+			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		}, ebpf.ProgramOptions{KernelTypes: f.Types})
+		if err != nil {
+			return "the kernel refuses programs that return in the place of a function: " + cause(err)
+		}
+		defer p.Close()
+		l, err := link.AttachTracing(link.TracingOptions{Program: p})
+		if err != nil {
+			return "the kernel attaches no programs that return in the place of a function: " + cause(err)
+		}
+		_ = l.Close()
+	case BpfLSM:
+		return f.tryLSM()
 	case Kprobe:
 		if _, err := os.Stat("/sys/bus/event_source/devices/kprobe/type"); err != nil {
 			return "the kernel is built without kprobes (CONFIG_KPROBES)"
@@ -115,6 +134,31 @@ func (f *Facts) try(x Feature) string {
 	default:
 		return "nobody knows how to find out"
 	}
+	return ""
+}
+
+// tryLSM finds out whether programs among the security modules are asked: one can be attached also where they are not.
+func (f *Facts) tryLSM() string {
+	active, err := os.ReadFile("/sys/kernel/security/lsm")
+	switch {
+	case err != nil:
+		return "it cannot be told whether bpf is among the active security modules: " + cause(err) + "; mount securityfs at /sys/kernel/security"
+	case !slices.Contains(strings.Split(strings.TrimSpace(string(active)), ","), "bpf"):
+		return "bpf is not among the active security modules (" + strings.TrimSpace(string(active)) + "); boot with lsm=...,bpf"
+	}
+	p, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
+		Name: "probe", Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open", License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	}, ebpf.ProgramOptions{KernelTypes: f.Types})
+	if err != nil {
+		return "the kernel refuses programs among the security modules: " + cause(err)
+	}
+	defer p.Close()
+	l, err := link.AttachLSM(link.LSMOptions{Program: p})
+	if err != nil {
+		return "the kernel attaches no programs among the security modules: " + cause(err)
+	}
+	_ = l.Close()
 	return ""
 }
 

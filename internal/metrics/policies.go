@@ -23,6 +23,8 @@ type Selector struct {
 	Index        int
 	Label        string
 	Post, NoPost uint64
+
+	Signal, MonitorSignal, Override, MonitorOverride uint64
 }
 
 // Program is what serves a hook. Hooks of several policies at one place share it; what it does is then told of each.
@@ -135,11 +137,16 @@ func readSelectors(m *Metrics, send sender) {
 	for _, p := range m.policies() {
 		for _, s := range p.Selectors {
 			labels := []string{p.Name, p.Namespace, s.Hook, strconv.Itoa(s.HookIndex), strconv.Itoa(s.Index), s.Label}
-			if s.Post > 0 {
-				all.add(float64(s.Post), append(labels[:6:6], "post")...)
-			}
-			if s.NoPost > 0 {
-				all.add(float64(s.NoPost), append(labels[:6:6], "nopost")...)
+			for _, x := range []struct {
+				n    uint64
+				what string
+			}{
+				{s.Post, "post"}, {s.NoPost, "nopost"}, {s.Signal, "signal"}, {s.MonitorSignal, "monitor_signal"},
+				{s.Override, "override"}, {s.MonitorOverride, "monitor_override"},
+			} {
+				if x.n > 0 {
+					all.add(float64(x.n), append(labels[:6:6], x.what)...)
+				}
 			}
 		}
 	}

@@ -247,6 +247,9 @@ type Action struct {
 	ImaHash                          Bool
 }
 
+// Enforcing are the actions that do more than tell.
+var Enforcing = map[string]bool{"Sigkill": true, "Signal": true, "Override": true, "NotifyEnforcer": true, "Set": true}
+
 // List is an entry of lists.
 type List struct {
 	Place

@@ -24,6 +24,7 @@ const (
 	maxRejectInt     = 220
 	maxRejectProcess = 300
 	maxRejectField   = 450  // of a tracepoint, with what the kernel does for it
+	maxRejectDeny    = 260  // of a function whose call another one would be denied
 	maxRejectPath    = 2400 // three prefixes, per open
 	maxPosted        = 7500 // kernel and agent together, per event; see decision 0014
 	maxHookBytes     = 64 << 10
@@ -99,6 +100,12 @@ func (c *costs) rejected() {
 		c.check(row.what, per(seeks, seek(0))-base, row.most)
 		c.remove("cost")
 	}
+	base = per(seeks, prctl)
+	fmt.Printf("%-44s %12d\n", "prctl without a policy", base)
+	c.add(denyPolicy)
+	c.check("prctl, an Override on another one", per(seeks, prctl)-base, maxRejectDeny)
+	c.remove("cost")
+	base = per(seeks, seek(0))
 	for i := range 100 {
 		c.add(seekPolicy(fmt.Sprintf("cost-%d", i), 1))
 	}
@@ -238,6 +245,19 @@ spec:
     - matchArgs: [{index: 0, operator: Prefix, values: [/nomatch/one, /nomatch/two, /nomatch/three]}]
 `
 
+const denyPolicy = `apiVersion: cilium.io/v1alpha1
+kind: TracingPolicy
+metadata: {name: cost}
+spec:
+  kprobes:
+  - call: security_task_prctl
+    syscall: false
+    args: [{index: 0, type: int}]
+    selectors:
+    - matchArgs: [{index: 0, operator: Equal, values: ["77777"]}]
+      matchActions: [{action: Override, argError: -1}]
+`
+
 // add loads a policy and says how long that took.
 func (c *costs) add(text string) time.Duration {
 	c.t.Helper()
@@ -267,6 +287,9 @@ func (c *costs) tetra(args ...string) {
 func seek(whence uintptr) func() {
 	return func() { _, _, _ = unix.RawSyscall(unix.SYS_LSEEK, ^uintptr(0), 0, whence) }
 }
+
+// prctl makes one that there is none of.
+func prctl() { _, _, _ = unix.RawSyscall(unix.SYS_PRCTL, 99_999, 0, 0) }
 
 func open() {
 	if fd, err := unix.Open("/etc/hostname", unix.O_RDONLY, 0); err == nil {

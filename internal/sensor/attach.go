@@ -27,7 +27,9 @@ func attach(a *plan.Attach, p *ebpf.Program) (link.Link, error) {
 
 func attachTo(a *plan.Attach, p *ebpf.Program) (link.Link, error) {
 	switch a.Backend {
-	case plan.BackendFentry, plan.BackendFexit:
+	case plan.BackendLSM:
+		return link.AttachLSM(link.LSMOptions{Program: p})
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendFmodRet:
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	case plan.BackendKprobeMulti:
 		cookies := make([]uint64, len(a.Symbols))
@@ -86,7 +88,11 @@ const trampolines = 38
 
 // advice says what an error means here, and what helps.
 func advice(a *plan.Attach, err error) string {
-	fn := a.Backend == plan.BackendFentry || a.Backend == plan.BackendFexit
+	fn := false
+	switch a.Backend {
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendFmodRet, plan.BackendLSM:
+		fn = true
+	}
 	switch {
 	case fn && errors.Is(err, unix.E2BIG):
 		return fmt.Sprintf("; a function takes %d programs, counted over all programs of this machine: others than this agent have the rest, see `bpftool link`", trampolines)

@@ -64,6 +64,7 @@ type policyState struct {
 	id      uint32
 	plan    *plan.Plan
 	enabled bool
+	monitor bool              // what it orders is not done, only counted
 	parts   map[string][]part // by attach point
 }
 
@@ -115,7 +116,7 @@ func (m *Manager) Add(p *plan.Plan) (uint32, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := m.ids + 1
-	if err := m.change(id, &policyState{id: id, plan: p, enabled: true}); err != nil {
+	if err := m.change(id, &policyState{id: id, plan: p, enabled: true, monitor: p.Monitor}); err != nil {
 		return 0, err
 	}
 	m.ids = id
@@ -131,7 +132,7 @@ func (m *Manager) Replace(id uint32, p *plan.Plan) error {
 	if old == nil {
 		return fmt.Errorf("replace policy %d: %w", id, ErrNoPolicy)
 	}
-	return m.change(id, &policyState{id: id, plan: p, enabled: old.enabled})
+	return m.change(id, &policyState{id: id, plan: p, enabled: old.enabled, monitor: p.Monitor})
 }
 
 // Remove ends a policy. No record is made for it after Remove has returned, but some may still be in the ring.
@@ -164,6 +165,53 @@ func (m *Manager) turnTo(id uint32, on bool) error {
 	for _, k := range keys(s.parts) {
 		for _, p := range m.points[k] {
 			m.tables.enable(p.slot, m.enabledOf(p, m.policies))
+		}
+	}
+	return nil
+}
+
+// SetMode says whether what a policy orders is done, or only told and counted. Nothing is loaded: its rows in the table of
+// rules change, one store each.
+func (m *Manager) SetMode(id uint32, monitor bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	s := m.policies[id]
+	if s == nil {
+		return fmt.Errorf("set the mode of policy %d: %w", id, ErrNoPolicy)
+	}
+	s.monitor = monitor
+	for _, k := range keys(s.parts) {
+		for i := range s.parts[k] {
+			s.parts[k][i].monitor = monitor
+		}
+		for _, p := range m.points[k] {
+			if err := m.setMode(p, id, monitor); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// setMode writes the mode of a policy into its rules in a program.
+func (m *Manager) setMode(p *program, id uint32, monitor bool) error {
+	for i := range p.p.Groups {
+		g := &p.p.Groups[i]
+		if g.Policy != id {
+			continue
+		}
+		for r := g.First; r < g.First+len(g.Hook.Rules); r++ {
+			row := &p.rules[r]
+			row.Flags &^= abi.RuleMonitor
+			if monitor && p.p.Rules[r].Do.Enforces() {
+				row.Flags |= abi.RuleMonitor
+			}
+		}
+		if err := m.tables.writeRules(p.base+g.First, p.rules[g.First:g.First+len(g.Hook.Rules)]); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -331,7 +379,7 @@ func (m *Manager) takeStats(u *undo, next, old *policyState) error {
 			return fmt.Errorf("add policy %s: its hook on %s has no rules", next.plan.Policy, h.Name)
 		}
 		k := h.Attach.Key()
-		x := part{policy: next.id, plan: next.plan, hook: h}
+		x := part{policy: next.id, plan: next.plan, hook: h, monitor: next.monitor}
 		if o := sameHook(old, k, len(next.parts[k]), h); o != nil {
 			x.stats = o.stats
 		} else {

@@ -27,6 +27,8 @@ type part struct {
 	plan   *plan.Plan
 	hook   *plan.Hook
 	stats  int // row of rule_stats of its first rule
+
+	monitor bool // what it orders is not done, only counted
 }
 
 // merge makes the programs of one attach point out of the hooks that meet there: one, unless they have more rules than one
@@ -215,7 +217,7 @@ func code(p *plan.Program) string {
 			fmt.Fprintf(&b, "%+v ", f)
 		}
 		d := r.Do
-		fmt.Fprintf(&b, "-> %t %d %d %t %t %v %t\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.Track, d.Baseline)
+		fmt.Fprintf(&b, "-> %t %d %d %t %t %v %t %t %t\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.Track, d.Baseline, len(d.Signals) > 0, d.Override)
 	}
 	for i := range p.Groups {
 		g := &p.Groups[i]
@@ -280,6 +282,16 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 				case plan.ScopeGlobal:
 					r.Flags |= abi.RuleScopeGlobal
 				}
+			}
+			for _, s := range d.Signals {
+				r.Signals |= 1 << (s - 1)
+			}
+			if d.Override {
+				r.Flags |= abi.RuleOverride
+				r.Error = d.Error
+			}
+			if parts[i].monitor && d.Enforces() {
+				r.Flags |= abi.RuleMonitor
 			}
 			for _, t := range d.Track {
 				if t.Forget {

@@ -95,6 +95,16 @@ var mergeCases = map[string][]plan.Plan{
 		)}},
 		{Policy: "b", Hooks: []plan.Hook{hookOn("f", []plan.Value{arg(0, plan.TypeInt)}, plan.Rule{Do: plan.Actions{Last: "NoPost", LastReturn: "Post"}})}},
 	},
+	"enforced": {
+		{Policy: "a", Hooks: []plan.Hook{hookOn("f", []plan.Value{arg(0, plan.TypeInt)},
+			plan.Rule{Filters: []plan.Filter{equal(0, 1)}, Do: plan.Actions{Last: "Sigkill", LastReturn: "Post", Signals: []int{9, 10}, Override: true, Error: -13}},
+			plan.Rule{Selector: 1, Do: post},
+		)}},
+		{Policy: "watches", Monitor: true, Hooks: []plan.Hook{hookOn("f", []plan.Value{arg(0, plan.TypeInt)},
+			plan.Rule{Filters: []plan.Filter{equal(0, 1)}, Do: plan.Actions{Post: true, Last: "Override", LastReturn: "Post", Override: true, Error: -1}},
+			plan.Rule{Selector: 1, Do: post},
+		)}},
+	},
 }
 
 // merged prints programs: what they read and decide, whose it is, and the rows of the table of rules.
@@ -130,7 +140,7 @@ func TestMerge(t *testing.T) {
 				p := &plans[i]
 				a.Files = append(a.Files, txtar.File{Name: "plan " + p.Policy, Data: []byte(p.String())})
 				for j := range p.Hooks {
-					parts = append(parts, part{policy: uint32(i + 1), plan: p, hook: &p.Hooks[j], stats: stat})
+					parts = append(parts, part{policy: uint32(i + 1), plan: p, hook: &p.Hooks[j], stats: stat, monitor: p.Monitor})
 					stat += len(p.Hooks[j].Rules)
 				}
 			}

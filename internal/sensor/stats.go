@@ -37,6 +37,9 @@ type RuleStats struct {
 	Limited  uint64 // not posted because of a rate limit
 	NoPost   uint64 // not posted because it says so
 	Lost     uint64 // not posted because there was no room
+
+	Signal, MonitorSignal     uint64 // calls whose process was sent signals; would have been, but for the mode
+	Override, MonitorOverride uint64 // calls that were denied; would have been
 }
 
 // Stats tells of each hook of a policy, in the order of the plan. Counters begin with Add, and go on over Replace for

@@ -368,6 +368,10 @@ func (t *tables) stat(row int) (RuleStats, error) {
 		sum.Limited += s.Limited
 		sum.NoPost += s.Nopost
 		sum.Lost += s.Lost
+		sum.Signal += s.Signal
+		sum.MonitorSignal += s.MonitorSignal
+		sum.Override += s.Override
+		sum.MonitorOverride += s.MonitorOverride
 	}
 	return sum, nil
 }

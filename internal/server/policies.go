@@ -61,6 +61,11 @@ func (s sensors) AddTracingPolicy(_ context.Context, req *tetragon.AddTracingPol
 		Name: req.GetFile(), YAML: []byte(req.GetYaml()),
 		Getenv: func(name string) (string, bool) { v, ok := vars[name]; return v, ok },
 	}
+	if m := req.GetMode(); m != tetragon.TracingPolicyMode_TP_MODE_UNKNOWN {
+		if t.Mode = modeFrom(m); t.Mode != registry.ModeEnforce && t.Mode != registry.ModeMonitor {
+			return nil, status.Errorf(codes.InvalidArgument, "a mode to begin with is enforce or monitor, not %s", m)
+		}
+	}
 	err := s.server.opts.Policies.Add(key(req.GetDomain(), "", "").Domain, t, req.GetReplace())
 	return &tetragon.AddTracingPolicyResponse{}, policyError(err)
 }
@@ -161,6 +166,8 @@ func policyStatus(p *registry.Status) *tetragon.TracingPolicyStatus {
 			for _, r := range st.Rules {
 				x.Matched, x.Posted, x.Nopost = x.Matched+r.Matched, x.Posted+r.Posted, x.Nopost+r.NoPost
 				x.Limited, x.Lost = x.Limited+r.Limited, x.Lost+r.Lost
+				x.Enforced += r.Signal + r.Override
+				x.Monitored += r.MonitorSignal + r.MonitorOverride
 			}
 			x.Missed, x.HooksOfProgram, x.KernelMemoryBytes = st.Missed, uint32(st.Sharing), st.Bytes
 		}
@@ -169,18 +176,26 @@ func policyStatus(p *registry.Status) *tetragon.TracingPolicyStatus {
 	return out
 }
 
+// add adds what a selector did.
+func add(to *tetragon.TracingPolicyActionCounters, r *registry.RuleStats) {
+	to.Post, to.Nopost = to.Post+r.Posted, to.Nopost+r.NoPost
+	to.Signal, to.MonitorSignal = to.Signal+r.Signal, to.MonitorSignal+r.MonitorSignal
+	to.Override, to.MonitorOverride = to.Override+r.Override, to.MonitorOverride+r.MonitorOverride
+}
+
 // policyStats sums up what the selectors of a policy did.
 func policyStats(hooks []registry.HookStats) *tetragon.TracingPolicyStats {
 	out := &tetragon.TracingPolicyStats{ActionCounters: &tetragon.TracingPolicyActionCounters{}}
 	for i := range hooks {
 		h := &hooks[i]
 		for _, r := range h.Rules {
-			out.ActionCounters.Post += r.Posted
-			out.ActionCounters.Nopost += r.NoPost
+			add(out.ActionCounters, &r)
+			one := &tetragon.TracingPolicyActionCounters{}
+			add(one, &r)
 			out.SelectorActionCounters = append(out.SelectorActionCounters, &tetragon.TracingPolicySelectorActionCounters{
 				Hook: valid(registry.HookName(h.Hook)), HookIndex: wrapperspb.UInt32(uint32(h.Hook.Index)),
 				SelectorIndex: wrapperspb.UInt32(uint32(r.Selector)), SelectorLabel: valid(r.Label),
-				ActionCounters: &tetragon.TracingPolicyActionCounters{Post: r.Posted, Nopost: r.NoPost},
+				ActionCounters: one,
 			})
 		}
 	}

@@ -1030,8 +1030,12 @@ type TracingPolicyHook struct {
 	HooksOfProgram uint32 `protobuf:"varint,15,opt,name=hooks_of_program,json=hooksOfProgram,proto3" json:"hooks_of_program,omitempty"`
 	// Kernel memory of its program.
 	KernelMemoryBytes uint64 `protobuf:"varint,16,opt,name=kernel_memory_bytes,json=kernelMemoryBytes,proto3" json:"kernel_memory_bytes,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Signals sent and calls denied.
+	Enforced uint64 `protobuf:"varint,17,opt,name=enforced,proto3" json:"enforced,omitempty"`
+	// Signals and denials that the mode of the policy held back.
+	Monitored     uint64 `protobuf:"varint,18,opt,name=monitored,proto3" json:"monitored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TracingPolicyHook) Reset() {
@@ -1176,6 +1180,20 @@ func (x *TracingPolicyHook) GetKernelMemoryBytes() uint64 {
 	return 0
 }
 
+func (x *TracingPolicyHook) GetEnforced() uint64 {
+	if x != nil {
+		return x.Enforced
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetMonitored() uint64 {
+	if x != nil {
+		return x.Monitored
+	}
+	return 0
+}
+
 // ListTracingPoliciesResponse lists the policies, in no particular order.
 type ListTracingPoliciesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1234,7 +1252,9 @@ type AddTracingPolicyRequest struct {
 	// Name of the file that the text is from, for what is said about it.
 	File string `protobuf:"bytes,1001,opt,name=file,proto3" json:"file,omitempty"`
 	// Take the place of a policy of that name, without a gap.
-	Replace       bool `protobuf:"varint,1002,opt,name=replace,proto3" json:"replace,omitempty"`
+	Replace bool `protobuf:"varint,1002,opt,name=replace,proto3" json:"replace,omitempty"`
+	// The mode to begin with, in the place of the one that the policy asks for.
+	Mode          TracingPolicyMode `protobuf:"varint,1003,opt,name=mode,proto3,enum=tetragon.TracingPolicyMode" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1302,6 +1322,13 @@ func (x *AddTracingPolicyRequest) GetReplace() bool {
 		return x.Replace
 	}
 	return false
+}
+
+func (x *AddTracingPolicyRequest) GetMode() TracingPolicyMode {
+	if x != nil {
+		return x.Mode
+	}
+	return TracingPolicyMode_TP_MODE_UNKNOWN
 }
 
 // DeleteTracingPolicyRequest removes a policy.
@@ -3079,7 +3106,7 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\bwarnings\x18\xe8\a \x03(\tR\bwarnings\x122\n" +
 	"\x05hooks\x18\xe9\a \x03(\v2\x1b.tetragon.TracingPolicyHookR\x05hooks\x12\x13\n" +
 	"\x04file\x18\xea\a \x01(\tR\x04fileB\b\n" +
-	"\x06_stats\"\xd6\x03\n" +
+	"\x06_stats\"\x90\x04\n" +
 	"\x11TracingPolicyHook\x12\x18\n" +
 	"\asection\x18\x01 \x01(\tR\asection\x12\x19\n" +
 	"\bhook_idx\x18\x02 \x01(\rR\ahookIdx\x12\x1a\n" +
@@ -3099,15 +3126,18 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\x04lost\x18\r \x01(\x04R\x04lost\x12\x16\n" +
 	"\x06missed\x18\x0e \x01(\x04R\x06missed\x12(\n" +
 	"\x10hooks_of_program\x18\x0f \x01(\rR\x0ehooksOfProgram\x12.\n" +
-	"\x13kernel_memory_bytes\x18\x10 \x01(\x04R\x11kernelMemoryBytes\"X\n" +
+	"\x13kernel_memory_bytes\x18\x10 \x01(\x04R\x11kernelMemoryBytes\x12\x1a\n" +
+	"\benforced\x18\x11 \x01(\x04R\benforced\x12\x1c\n" +
+	"\tmonitored\x18\x12 \x01(\x04R\tmonitored\"X\n" +
 	"\x1bListTracingPoliciesResponse\x129\n" +
-	"\bpolicies\x18\x01 \x03(\v2\x1d.tetragon.TracingPolicyStatusR\bpolicies\"\x84\x02\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x1d.tetragon.TracingPolicyStatusR\bpolicies\"\xb6\x02\n" +
 	"\x17AddTracingPolicyRequest\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\tR\x04yaml\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12O\n" +
 	"\tvariables\x18\xe8\a \x03(\v20.tetragon.AddTracingPolicyRequest.VariablesEntryR\tvariables\x12\x13\n" +
 	"\x04file\x18\xe9\a \x01(\tR\x04file\x12\x19\n" +
-	"\areplace\x18\xea\a \x01(\bR\areplace\x1a<\n" +
+	"\areplace\x18\xea\a \x01(\bR\areplace\x120\n" +
+	"\x04mode\x18\xeb\a \x01(\x0e2\x1b.tetragon.TracingPolicyModeR\x04mode\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
@@ -3347,66 +3377,67 @@ var file_tetragon_sensors_proto_depIdxs = []int32{
 	13, // 11: tetragon.TracingPolicyStatus.hooks:type_name -> tetragon.TracingPolicyHook
 	12, // 12: tetragon.ListTracingPoliciesResponse.policies:type_name -> tetragon.TracingPolicyStatus
 	45, // 13: tetragon.AddTracingPolicyRequest.variables:type_name -> tetragon.AddTracingPolicyRequest.VariablesEntry
-	1,  // 14: tetragon.ConfigureTracingPolicyRequest.mode:type_name -> tetragon.TracingPolicyMode
-	46, // 15: tetragon.GetInfoResponse.probes:type_name -> tetragon.GetInfoResponse.Probe
-	47, // 16: tetragon.GetInfoResponse.conf:type_name -> tetragon.GetInfoResponse.ConfVal
-	48, // 17: tetragon.GetInfoResponse.build:type_name -> tetragon.GetInfoResponse.BuildInfo
-	51, // 18: tetragon.ProcessInternal.process:type_name -> tetragon.Process
-	50, // 19: tetragon.ProcessInternal.refcnt:type_name -> google.protobuf.UInt32Value
-	49, // 20: tetragon.ProcessInternal.refcnt_ops:type_name -> tetragon.ProcessInternal.RefcntOpsEntry
-	27, // 21: tetragon.DumpProcessCacheResArgs.processes:type_name -> tetragon.ProcessInternal
-	3,  // 22: tetragon.GetDebugRequest.flag:type_name -> tetragon.ConfigFlag
-	26, // 23: tetragon.GetDebugRequest.dump:type_name -> tetragon.DumpProcessCacheReqArgs
-	3,  // 24: tetragon.GetDebugResponse.flag:type_name -> tetragon.ConfigFlag
-	4,  // 25: tetragon.GetDebugResponse.level:type_name -> tetragon.LogLevel
-	28, // 26: tetragon.GetDebugResponse.processes:type_name -> tetragon.DumpProcessCacheResArgs
-	3,  // 27: tetragon.SetDebugRequest.flag:type_name -> tetragon.ConfigFlag
-	4,  // 28: tetragon.SetDebugRequest.level:type_name -> tetragon.LogLevel
-	3,  // 29: tetragon.SetDebugResponse.flag:type_name -> tetragon.ConfigFlag
-	4,  // 30: tetragon.SetDebugResponse.level:type_name -> tetragon.LogLevel
-	52, // 31: tetragon.GetInfoResponse.Probe.Enabled:type_name -> google.protobuf.BoolValue
-	53, // 32: tetragon.GetInfoResponse.ConfVal.value:type_name -> google.protobuf.Any
-	54, // 33: tetragon.FineGuidanceSensors.GetEvents:input_type -> tetragon.GetEventsRequest
-	55, // 34: tetragon.FineGuidanceSensors.GetHealth:input_type -> tetragon.GetHealthStatusRequest
-	15, // 35: tetragon.FineGuidanceSensors.AddTracingPolicy:input_type -> tetragon.AddTracingPolicyRequest
-	16, // 36: tetragon.FineGuidanceSensors.DeleteTracingPolicy:input_type -> tetragon.DeleteTracingPolicyRequest
-	7,  // 37: tetragon.FineGuidanceSensors.ListTracingPolicies:input_type -> tetragon.ListTracingPoliciesRequest
-	19, // 38: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:input_type -> tetragon.ConfigureTracingPolicyRequest
-	17, // 39: tetragon.FineGuidanceSensors.EnableTracingPolicy:input_type -> tetragon.EnableTracingPolicyRequest
-	18, // 40: tetragon.FineGuidanceSensors.DisableTracingPolicy:input_type -> tetragon.DisableTracingPolicyRequest
-	33, // 41: tetragon.FineGuidanceSensors.ListSensors:input_type -> tetragon.ListSensorsRequest
-	21, // 42: tetragon.FineGuidanceSensors.EnableSensor:input_type -> tetragon.EnableSensorRequest
-	22, // 43: tetragon.FineGuidanceSensors.DisableSensor:input_type -> tetragon.DisableSensorRequest
-	20, // 44: tetragon.FineGuidanceSensors.RemoveSensor:input_type -> tetragon.RemoveSensorRequest
-	42, // 45: tetragon.FineGuidanceSensors.ListDomains:input_type -> tetragon.ListDomainsRequest
-	43, // 46: tetragon.FineGuidanceSensors.GetVersion:input_type -> tetragon.GetVersionRequest
-	44, // 47: tetragon.FineGuidanceSensors.GetInfo:input_type -> tetragon.GetInfoRequest
-	56, // 48: tetragon.FineGuidanceSensors.RuntimeHook:input_type -> tetragon.RuntimeHookRequest
-	29, // 49: tetragon.FineGuidanceSensors.GetDebug:input_type -> tetragon.GetDebugRequest
-	31, // 50: tetragon.FineGuidanceSensors.SetDebug:input_type -> tetragon.SetDebugRequest
-	57, // 51: tetragon.FineGuidanceSensors.GetEvents:output_type -> tetragon.GetEventsResponse
-	58, // 52: tetragon.FineGuidanceSensors.GetHealth:output_type -> tetragon.GetHealthStatusResponse
-	34, // 53: tetragon.FineGuidanceSensors.AddTracingPolicy:output_type -> tetragon.AddTracingPolicyResponse
-	35, // 54: tetragon.FineGuidanceSensors.DeleteTracingPolicy:output_type -> tetragon.DeleteTracingPolicyResponse
-	14, // 55: tetragon.FineGuidanceSensors.ListTracingPolicies:output_type -> tetragon.ListTracingPoliciesResponse
-	38, // 56: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:output_type -> tetragon.ConfigureTracingPolicyResponse
-	36, // 57: tetragon.FineGuidanceSensors.EnableTracingPolicy:output_type -> tetragon.EnableTracingPolicyResponse
-	37, // 58: tetragon.FineGuidanceSensors.DisableTracingPolicy:output_type -> tetragon.DisableTracingPolicyResponse
-	6,  // 59: tetragon.FineGuidanceSensors.ListSensors:output_type -> tetragon.ListSensorsResponse
-	40, // 60: tetragon.FineGuidanceSensors.EnableSensor:output_type -> tetragon.EnableSensorResponse
-	41, // 61: tetragon.FineGuidanceSensors.DisableSensor:output_type -> tetragon.DisableSensorResponse
-	39, // 62: tetragon.FineGuidanceSensors.RemoveSensor:output_type -> tetragon.RemoveSensorResponse
-	23, // 63: tetragon.FineGuidanceSensors.ListDomains:output_type -> tetragon.ListDomainsResponse
-	24, // 64: tetragon.FineGuidanceSensors.GetVersion:output_type -> tetragon.GetVersionResponse
-	25, // 65: tetragon.FineGuidanceSensors.GetInfo:output_type -> tetragon.GetInfoResponse
-	59, // 66: tetragon.FineGuidanceSensors.RuntimeHook:output_type -> tetragon.RuntimeHookResponse
-	30, // 67: tetragon.FineGuidanceSensors.GetDebug:output_type -> tetragon.GetDebugResponse
-	32, // 68: tetragon.FineGuidanceSensors.SetDebug:output_type -> tetragon.SetDebugResponse
-	51, // [51:69] is the sub-list for method output_type
-	33, // [33:51] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	1,  // 14: tetragon.AddTracingPolicyRequest.mode:type_name -> tetragon.TracingPolicyMode
+	1,  // 15: tetragon.ConfigureTracingPolicyRequest.mode:type_name -> tetragon.TracingPolicyMode
+	46, // 16: tetragon.GetInfoResponse.probes:type_name -> tetragon.GetInfoResponse.Probe
+	47, // 17: tetragon.GetInfoResponse.conf:type_name -> tetragon.GetInfoResponse.ConfVal
+	48, // 18: tetragon.GetInfoResponse.build:type_name -> tetragon.GetInfoResponse.BuildInfo
+	51, // 19: tetragon.ProcessInternal.process:type_name -> tetragon.Process
+	50, // 20: tetragon.ProcessInternal.refcnt:type_name -> google.protobuf.UInt32Value
+	49, // 21: tetragon.ProcessInternal.refcnt_ops:type_name -> tetragon.ProcessInternal.RefcntOpsEntry
+	27, // 22: tetragon.DumpProcessCacheResArgs.processes:type_name -> tetragon.ProcessInternal
+	3,  // 23: tetragon.GetDebugRequest.flag:type_name -> tetragon.ConfigFlag
+	26, // 24: tetragon.GetDebugRequest.dump:type_name -> tetragon.DumpProcessCacheReqArgs
+	3,  // 25: tetragon.GetDebugResponse.flag:type_name -> tetragon.ConfigFlag
+	4,  // 26: tetragon.GetDebugResponse.level:type_name -> tetragon.LogLevel
+	28, // 27: tetragon.GetDebugResponse.processes:type_name -> tetragon.DumpProcessCacheResArgs
+	3,  // 28: tetragon.SetDebugRequest.flag:type_name -> tetragon.ConfigFlag
+	4,  // 29: tetragon.SetDebugRequest.level:type_name -> tetragon.LogLevel
+	3,  // 30: tetragon.SetDebugResponse.flag:type_name -> tetragon.ConfigFlag
+	4,  // 31: tetragon.SetDebugResponse.level:type_name -> tetragon.LogLevel
+	52, // 32: tetragon.GetInfoResponse.Probe.Enabled:type_name -> google.protobuf.BoolValue
+	53, // 33: tetragon.GetInfoResponse.ConfVal.value:type_name -> google.protobuf.Any
+	54, // 34: tetragon.FineGuidanceSensors.GetEvents:input_type -> tetragon.GetEventsRequest
+	55, // 35: tetragon.FineGuidanceSensors.GetHealth:input_type -> tetragon.GetHealthStatusRequest
+	15, // 36: tetragon.FineGuidanceSensors.AddTracingPolicy:input_type -> tetragon.AddTracingPolicyRequest
+	16, // 37: tetragon.FineGuidanceSensors.DeleteTracingPolicy:input_type -> tetragon.DeleteTracingPolicyRequest
+	7,  // 38: tetragon.FineGuidanceSensors.ListTracingPolicies:input_type -> tetragon.ListTracingPoliciesRequest
+	19, // 39: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:input_type -> tetragon.ConfigureTracingPolicyRequest
+	17, // 40: tetragon.FineGuidanceSensors.EnableTracingPolicy:input_type -> tetragon.EnableTracingPolicyRequest
+	18, // 41: tetragon.FineGuidanceSensors.DisableTracingPolicy:input_type -> tetragon.DisableTracingPolicyRequest
+	33, // 42: tetragon.FineGuidanceSensors.ListSensors:input_type -> tetragon.ListSensorsRequest
+	21, // 43: tetragon.FineGuidanceSensors.EnableSensor:input_type -> tetragon.EnableSensorRequest
+	22, // 44: tetragon.FineGuidanceSensors.DisableSensor:input_type -> tetragon.DisableSensorRequest
+	20, // 45: tetragon.FineGuidanceSensors.RemoveSensor:input_type -> tetragon.RemoveSensorRequest
+	42, // 46: tetragon.FineGuidanceSensors.ListDomains:input_type -> tetragon.ListDomainsRequest
+	43, // 47: tetragon.FineGuidanceSensors.GetVersion:input_type -> tetragon.GetVersionRequest
+	44, // 48: tetragon.FineGuidanceSensors.GetInfo:input_type -> tetragon.GetInfoRequest
+	56, // 49: tetragon.FineGuidanceSensors.RuntimeHook:input_type -> tetragon.RuntimeHookRequest
+	29, // 50: tetragon.FineGuidanceSensors.GetDebug:input_type -> tetragon.GetDebugRequest
+	31, // 51: tetragon.FineGuidanceSensors.SetDebug:input_type -> tetragon.SetDebugRequest
+	57, // 52: tetragon.FineGuidanceSensors.GetEvents:output_type -> tetragon.GetEventsResponse
+	58, // 53: tetragon.FineGuidanceSensors.GetHealth:output_type -> tetragon.GetHealthStatusResponse
+	34, // 54: tetragon.FineGuidanceSensors.AddTracingPolicy:output_type -> tetragon.AddTracingPolicyResponse
+	35, // 55: tetragon.FineGuidanceSensors.DeleteTracingPolicy:output_type -> tetragon.DeleteTracingPolicyResponse
+	14, // 56: tetragon.FineGuidanceSensors.ListTracingPolicies:output_type -> tetragon.ListTracingPoliciesResponse
+	38, // 57: tetragon.FineGuidanceSensors.ConfigureTracingPolicy:output_type -> tetragon.ConfigureTracingPolicyResponse
+	36, // 58: tetragon.FineGuidanceSensors.EnableTracingPolicy:output_type -> tetragon.EnableTracingPolicyResponse
+	37, // 59: tetragon.FineGuidanceSensors.DisableTracingPolicy:output_type -> tetragon.DisableTracingPolicyResponse
+	6,  // 60: tetragon.FineGuidanceSensors.ListSensors:output_type -> tetragon.ListSensorsResponse
+	40, // 61: tetragon.FineGuidanceSensors.EnableSensor:output_type -> tetragon.EnableSensorResponse
+	41, // 62: tetragon.FineGuidanceSensors.DisableSensor:output_type -> tetragon.DisableSensorResponse
+	39, // 63: tetragon.FineGuidanceSensors.RemoveSensor:output_type -> tetragon.RemoveSensorResponse
+	23, // 64: tetragon.FineGuidanceSensors.ListDomains:output_type -> tetragon.ListDomainsResponse
+	24, // 65: tetragon.FineGuidanceSensors.GetVersion:output_type -> tetragon.GetVersionResponse
+	25, // 66: tetragon.FineGuidanceSensors.GetInfo:output_type -> tetragon.GetInfoResponse
+	59, // 67: tetragon.FineGuidanceSensors.RuntimeHook:output_type -> tetragon.RuntimeHookResponse
+	30, // 68: tetragon.FineGuidanceSensors.GetDebug:output_type -> tetragon.GetDebugResponse
+	32, // 69: tetragon.FineGuidanceSensors.SetDebug:output_type -> tetragon.SetDebugResponse
+	52, // [52:70] is the sub-list for method output_type
+	34, // [34:52] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_tetragon_sensors_proto_init() }

@@ -3648,7 +3648,9 @@ type ProcessKprobe struct {
 	Data []*KprobeArgument `protobuf:"bytes,14,rep,name=data,proto3" json:"data,omitempty"`
 	// How many events the rate limit held back since the last one that was
 	// posted. Not part of upstream.
-	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	// What the policy ordered that changes what the process does, and what became of it.
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3788,6 +3790,78 @@ func (x *ProcessKprobe) GetSuppressed() uint64 {
 	return 0
 }
 
+func (x *ProcessKprobe) GetEnforcement() *Enforcement {
+	if x != nil {
+		return x.Enforcement
+	}
+	return nil
+}
+
+// Enforcement is what became of what a policy ordered. The field action of an event names the last action also where the
+// policy only monitors; this says what happened.
+type Enforcement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done.
+	Done []KprobeAction `protobuf:"varint,1,rep,packed,name=done,proto3,enum=tetragon.KprobeAction" json:"done,omitempty"`
+	// What would have been done in mode enforce.
+	WouldDo []KprobeAction `protobuf:"varint,2,rep,packed,name=would_do,json=wouldDo,proto3,enum=tetragon.KprobeAction" json:"would_do,omitempty"`
+	// What could not be done, such as a second signal to a process that is killed.
+	NotDone       []KprobeAction `protobuf:"varint,3,rep,packed,name=not_done,json=notDone,proto3,enum=tetragon.KprobeAction" json:"not_done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Enforcement) Reset() {
+	*x = Enforcement{}
+	mi := &file_tetragon_tetragon_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Enforcement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Enforcement) ProtoMessage() {}
+
+func (x *Enforcement) ProtoReflect() protoreflect.Message {
+	mi := &file_tetragon_tetragon_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
+func (*Enforcement) Descriptor() ([]byte, []int) {
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Enforcement) GetDone() []KprobeAction {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *Enforcement) GetWouldDo() []KprobeAction {
+	if x != nil {
+		return x.WouldDo
+	}
+	return nil
+}
+
+func (x *Enforcement) GetNotDone() []KprobeAction {
+	if x != nil {
+		return x.NotDone
+	}
+	return nil
+}
+
 // ProcessTracepoint says that a process hit a tracepoint.
 type ProcessTracepoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3813,14 +3887,16 @@ type ProcessTracepoint struct {
 	Ancestors []*Process `protobuf:"bytes,11,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// How many events the rate limit held back since the last one that was
 	// posted. Not part of upstream.
-	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	// What the policy ordered that changes what the process does, and what became of it.
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProcessTracepoint) Reset() {
 	*x = ProcessTracepoint{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[37]
+	mi := &file_tetragon_tetragon_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3832,7 +3908,7 @@ func (x *ProcessTracepoint) String() string {
 func (*ProcessTracepoint) ProtoMessage() {}
 
 func (x *ProcessTracepoint) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[37]
+	mi := &file_tetragon_tetragon_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3845,7 +3921,7 @@ func (x *ProcessTracepoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessTracepoint.ProtoReflect.Descriptor instead.
 func (*ProcessTracepoint) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{37}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ProcessTracepoint) GetProcess() *Process {
@@ -3925,6 +4001,13 @@ func (x *ProcessTracepoint) GetSuppressed() uint64 {
 	return 0
 }
 
+func (x *ProcessTracepoint) GetEnforcement() *Enforcement {
+	if x != nil {
+		return x.Enforcement
+	}
+	return nil
+}
+
 // ProcessUprobe says that a process hit a hook in a user-space binary.
 type ProcessUprobe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3963,7 +4046,7 @@ type ProcessUprobe struct {
 
 func (x *ProcessUprobe) Reset() {
 	*x = ProcessUprobe{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[38]
+	mi := &file_tetragon_tetragon_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3975,7 +4058,7 @@ func (x *ProcessUprobe) String() string {
 func (*ProcessUprobe) ProtoMessage() {}
 
 func (x *ProcessUprobe) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[38]
+	mi := &file_tetragon_tetragon_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3988,7 +4071,7 @@ func (x *ProcessUprobe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessUprobe.ProtoReflect.Descriptor instead.
 func (*ProcessUprobe) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{38}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProcessUprobe) GetProcess() *Process {
@@ -4125,7 +4208,7 @@ type ProcessUsdt struct {
 
 func (x *ProcessUsdt) Reset() {
 	*x = ProcessUsdt{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[39]
+	mi := &file_tetragon_tetragon_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4137,7 +4220,7 @@ func (x *ProcessUsdt) String() string {
 func (*ProcessUsdt) ProtoMessage() {}
 
 func (x *ProcessUsdt) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[39]
+	mi := &file_tetragon_tetragon_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4150,7 +4233,7 @@ func (x *ProcessUsdt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessUsdt.ProtoReflect.Descriptor instead.
 func (*ProcessUsdt) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{39}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ProcessUsdt) GetProcess() *Process {
@@ -4269,14 +4352,16 @@ type ProcessLsm struct {
 	ImaHash string `protobuf:"bytes,11,opt,name=ima_hash,json=imaHash,proto3" json:"ima_hash,omitempty"`
 	// How many events the rate limit held back since the last one that was
 	// posted. Not part of upstream.
-	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	// What the policy ordered that changes what the process does, and what became of it.
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProcessLsm) Reset() {
 	*x = ProcessLsm{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[40]
+	mi := &file_tetragon_tetragon_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4288,7 +4373,7 @@ func (x *ProcessLsm) String() string {
 func (*ProcessLsm) ProtoMessage() {}
 
 func (x *ProcessLsm) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[40]
+	mi := &file_tetragon_tetragon_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4301,7 +4386,7 @@ func (x *ProcessLsm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessLsm.ProtoReflect.Descriptor instead.
 func (*ProcessLsm) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{40}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ProcessLsm) GetProcess() *Process {
@@ -4381,6 +4466,13 @@ func (x *ProcessLsm) GetSuppressed() uint64 {
 	return 0
 }
 
+func (x *ProcessLsm) GetEnforcement() *Enforcement {
+	if x != nil {
+		return x.Enforcement
+	}
+	return nil
+}
+
 // KernelModule is a kernel module.
 type KernelModule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4396,7 +4488,7 @@ type KernelModule struct {
 
 func (x *KernelModule) Reset() {
 	*x = KernelModule{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[41]
+	mi := &file_tetragon_tetragon_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4408,7 +4500,7 @@ func (x *KernelModule) String() string {
 func (*KernelModule) ProtoMessage() {}
 
 func (x *KernelModule) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[41]
+	mi := &file_tetragon_tetragon_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4421,7 +4513,7 @@ func (x *KernelModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelModule.ProtoReflect.Descriptor instead.
 func (*KernelModule) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{41}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *KernelModule) GetName() string {
@@ -4462,7 +4554,7 @@ type Test struct {
 
 func (x *Test) Reset() {
 	*x = Test{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[42]
+	mi := &file_tetragon_tetragon_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4474,7 +4566,7 @@ func (x *Test) String() string {
 func (*Test) ProtoMessage() {}
 
 func (x *Test) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[42]
+	mi := &file_tetragon_tetragon_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4487,7 +4579,7 @@ func (x *Test) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Test.ProtoReflect.Descriptor instead.
 func (*Test) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{42}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Test) GetArg0() uint64 {
@@ -4529,7 +4621,7 @@ type GetHealthStatusRequest struct {
 
 func (x *GetHealthStatusRequest) Reset() {
 	*x = GetHealthStatusRequest{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[43]
+	mi := &file_tetragon_tetragon_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4541,7 +4633,7 @@ func (x *GetHealthStatusRequest) String() string {
 func (*GetHealthStatusRequest) ProtoMessage() {}
 
 func (x *GetHealthStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[43]
+	mi := &file_tetragon_tetragon_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4554,7 +4646,7 @@ func (x *GetHealthStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthStatusRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{43}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetHealthStatusRequest) GetEventSet() []HealthStatusType {
@@ -4579,7 +4671,7 @@ type HealthStatus struct {
 
 func (x *HealthStatus) Reset() {
 	*x = HealthStatus{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[44]
+	mi := &file_tetragon_tetragon_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4591,7 +4683,7 @@ func (x *HealthStatus) String() string {
 func (*HealthStatus) ProtoMessage() {}
 
 func (x *HealthStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[44]
+	mi := &file_tetragon_tetragon_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4604,7 +4696,7 @@ func (x *HealthStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthStatus.ProtoReflect.Descriptor instead.
 func (*HealthStatus) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{44}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HealthStatus) GetEvent() HealthStatusType {
@@ -4643,7 +4735,7 @@ type GetHealthStatusResponse struct {
 
 func (x *GetHealthStatusResponse) Reset() {
 	*x = GetHealthStatusResponse{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[45]
+	mi := &file_tetragon_tetragon_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4655,7 +4747,7 @@ func (x *GetHealthStatusResponse) String() string {
 func (*GetHealthStatusResponse) ProtoMessage() {}
 
 func (x *GetHealthStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[45]
+	mi := &file_tetragon_tetragon_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4668,7 +4760,7 @@ func (x *GetHealthStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthStatusResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{45}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetHealthStatusResponse) GetHealthStatus() []*HealthStatus {
@@ -4711,7 +4803,7 @@ type StageBalance struct {
 
 func (x *StageBalance) Reset() {
 	*x = StageBalance{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[46]
+	mi := &file_tetragon_tetragon_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4723,7 +4815,7 @@ func (x *StageBalance) String() string {
 func (*StageBalance) ProtoMessage() {}
 
 func (x *StageBalance) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[46]
+	mi := &file_tetragon_tetragon_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4736,7 +4828,7 @@ func (x *StageBalance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageBalance.ProtoReflect.Descriptor instead.
 func (*StageBalance) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{46}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StageBalance) GetStage() string {
@@ -4787,7 +4879,7 @@ type StageDrop struct {
 
 func (x *StageDrop) Reset() {
 	*x = StageDrop{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[47]
+	mi := &file_tetragon_tetragon_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4799,7 +4891,7 @@ func (x *StageDrop) String() string {
 func (*StageDrop) ProtoMessage() {}
 
 func (x *StageDrop) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[47]
+	mi := &file_tetragon_tetragon_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4812,7 +4904,7 @@ func (x *StageDrop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageDrop.ProtoReflect.Descriptor instead.
 func (*StageDrop) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{47}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StageDrop) GetReason() string {
@@ -4848,7 +4940,7 @@ type ProcessLoader struct {
 
 func (x *ProcessLoader) Reset() {
 	*x = ProcessLoader{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[48]
+	mi := &file_tetragon_tetragon_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4860,7 +4952,7 @@ func (x *ProcessLoader) String() string {
 func (*ProcessLoader) ProtoMessage() {}
 
 func (x *ProcessLoader) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[48]
+	mi := &file_tetragon_tetragon_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4873,7 +4965,7 @@ func (x *ProcessLoader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessLoader.ProtoReflect.Descriptor instead.
 func (*ProcessLoader) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{48}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ProcessLoader) GetProcess() *Process {
@@ -4924,7 +5016,7 @@ type RuntimeHookRequest struct {
 
 func (x *RuntimeHookRequest) Reset() {
 	*x = RuntimeHookRequest{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[49]
+	mi := &file_tetragon_tetragon_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4936,7 +5028,7 @@ func (x *RuntimeHookRequest) String() string {
 func (*RuntimeHookRequest) ProtoMessage() {}
 
 func (x *RuntimeHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[49]
+	mi := &file_tetragon_tetragon_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4949,7 +5041,7 @@ func (x *RuntimeHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeHookRequest.ProtoReflect.Descriptor instead.
 func (*RuntimeHookRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{49}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RuntimeHookRequest) GetEvent() isRuntimeHookRequest_Event {
@@ -4996,7 +5088,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[50]
+	mi := &file_tetragon_tetragon_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5008,7 +5100,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[50]
+	mi := &file_tetragon_tetragon_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5021,7 +5113,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{50}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Mount) GetDestination() string {
@@ -5081,7 +5173,7 @@ type CreateContainer struct {
 
 func (x *CreateContainer) Reset() {
 	*x = CreateContainer{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[51]
+	mi := &file_tetragon_tetragon_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5093,7 +5185,7 @@ func (x *CreateContainer) String() string {
 func (*CreateContainer) ProtoMessage() {}
 
 func (x *CreateContainer) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[51]
+	mi := &file_tetragon_tetragon_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5106,7 +5198,7 @@ func (x *CreateContainer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainer.ProtoReflect.Descriptor instead.
 func (*CreateContainer) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{51}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CreateContainer) GetCgroupsPath() string {
@@ -5196,7 +5288,7 @@ type StackTraceEntry struct {
 
 func (x *StackTraceEntry) Reset() {
 	*x = StackTraceEntry{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[52]
+	mi := &file_tetragon_tetragon_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5208,7 +5300,7 @@ func (x *StackTraceEntry) String() string {
 func (*StackTraceEntry) ProtoMessage() {}
 
 func (x *StackTraceEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[52]
+	mi := &file_tetragon_tetragon_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +5313,7 @@ func (x *StackTraceEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StackTraceEntry.ProtoReflect.Descriptor instead.
 func (*StackTraceEntry) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{52}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *StackTraceEntry) GetAddress() uint64 {
@@ -5261,7 +5353,7 @@ type RuntimeHookResponse struct {
 
 func (x *RuntimeHookResponse) Reset() {
 	*x = RuntimeHookResponse{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[53]
+	mi := &file_tetragon_tetragon_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5273,7 +5365,7 @@ func (x *RuntimeHookResponse) String() string {
 func (*RuntimeHookResponse) ProtoMessage() {}
 
 func (x *RuntimeHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[53]
+	mi := &file_tetragon_tetragon_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5286,7 +5378,7 @@ func (x *RuntimeHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeHookResponse.ProtoReflect.Descriptor instead.
 func (*RuntimeHookResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{53}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{54}
 }
 
 var File_tetragon_tetragon_proto protoreflect.FileDescriptor
@@ -5564,7 +5656,7 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\terror_arg\x18  \x01(\v2\x15.tetragon.KprobeErrorH\x00R\berrorArg\x12C\n" +
 	"\x0esockaddrun_arg\x18! \x01(\v2\x1a.tetragon.KprobeSockaddrUnH\x00R\rsockaddrunArg\x12\x14\n" +
 	"\x05label\x18\x12 \x01(\tR\x05labelB\x05\n" +
-	"\x03arg\"\xb6\x05\n" +
+	"\x03arg\"\xf0\x05\n" +
 	"\rProcessKprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12#\n" +
@@ -5584,7 +5676,12 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x04data\x18\x0e \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\x12\x1f\n" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
-	"suppressed\"\x98\x03\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x9f\x01\n" +
+	"\vEnforcement\x12*\n" +
+	"\x04done\x18\x01 \x03(\x0e2\x16.tetragon.KprobeActionR\x04done\x121\n" +
+	"\bwould_do\x18\x02 \x03(\x0e2\x16.tetragon.KprobeActionR\awouldDo\x121\n" +
+	"\bnot_done\x18\x03 \x03(\x0e2\x16.tetragon.KprobeActionR\anotDone\"\xd2\x03\n" +
 	"\x11ProcessTracepoint\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x16\n" +
@@ -5600,7 +5697,8 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\tancestors\x18\v \x03(\v2\x11.tetragon.ProcessR\tancestors\x12\x1f\n" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
-	"suppressed\"\xfe\x03\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xfe\x03\n" +
 	"\rProcessUprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5637,7 +5735,7 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x05flags\x18\f \x01(\tR\x05flags\x12\x1f\n" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
-	"suppressed\"\xa3\x03\n" +
+	"suppressed\"\xdd\x03\n" +
 	"\n" +
 	"ProcessLsm\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
@@ -5654,7 +5752,8 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\bima_hash\x18\v \x01(\tR\aimaHash\x12\x1f\n" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
-	"suppressed\"\x96\x01\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x96\x01\n" +
 	"\fKernelModule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
 	"\fsignature_ok\x18\x02 \x01(\v2\x1a.google.protobuf.BoolValueR\vsignatureOk\x123\n" +
@@ -5768,7 +5867,7 @@ func file_tetragon_tetragon_proto_rawDescGZIP() []byte {
 }
 
 var file_tetragon_tetragon_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tetragon_tetragon_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_tetragon_tetragon_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_tetragon_tetragon_proto_goTypes = []any{
 	(KprobeAction)(0),               // 0: tetragon.KprobeAction
 	(HealthStatusType)(0),           // 1: tetragon.HealthStatusType
@@ -5811,46 +5910,47 @@ var file_tetragon_tetragon_proto_goTypes = []any{
 	(*SyscallId)(nil),               // 38: tetragon.SyscallId
 	(*KprobeArgument)(nil),          // 39: tetragon.KprobeArgument
 	(*ProcessKprobe)(nil),           // 40: tetragon.ProcessKprobe
-	(*ProcessTracepoint)(nil),       // 41: tetragon.ProcessTracepoint
-	(*ProcessUprobe)(nil),           // 42: tetragon.ProcessUprobe
-	(*ProcessUsdt)(nil),             // 43: tetragon.ProcessUsdt
-	(*ProcessLsm)(nil),              // 44: tetragon.ProcessLsm
-	(*KernelModule)(nil),            // 45: tetragon.KernelModule
-	(*Test)(nil),                    // 46: tetragon.Test
-	(*GetHealthStatusRequest)(nil),  // 47: tetragon.GetHealthStatusRequest
-	(*HealthStatus)(nil),            // 48: tetragon.HealthStatus
-	(*GetHealthStatusResponse)(nil), // 49: tetragon.GetHealthStatusResponse
-	(*StageBalance)(nil),            // 50: tetragon.StageBalance
-	(*StageDrop)(nil),               // 51: tetragon.StageDrop
-	(*ProcessLoader)(nil),           // 52: tetragon.ProcessLoader
-	(*RuntimeHookRequest)(nil),      // 53: tetragon.RuntimeHookRequest
-	(*Mount)(nil),                   // 54: tetragon.Mount
-	(*CreateContainer)(nil),         // 55: tetragon.CreateContainer
-	(*StackTraceEntry)(nil),         // 56: tetragon.StackTraceEntry
-	(*RuntimeHookResponse)(nil),     // 57: tetragon.RuntimeHookResponse
-	nil,                             // 58: tetragon.Pod.PodLabelsEntry
-	nil,                             // 59: tetragon.Pod.PodAnnotationsEntry
-	nil,                             // 60: tetragon.CreateContainer.AnnotationsEntry
-	(*timestamppb.Timestamp)(nil),   // 61: google.protobuf.Timestamp
-	(*wrapperspb.UInt32Value)(nil),  // 62: google.protobuf.UInt32Value
-	(CapabilitiesType)(0),           // 63: tetragon.CapabilitiesType
-	(*wrapperspb.Int32Value)(nil),   // 64: google.protobuf.Int32Value
-	(SecureBitsType)(0),             // 65: tetragon.SecureBitsType
-	(ProcessPrivilegesChanged)(0),   // 66: tetragon.ProcessPrivilegesChanged
-	(*wrapperspb.BoolValue)(nil),    // 67: google.protobuf.BoolValue
-	(BpfCmd)(0),                     // 68: tetragon.BpfCmd
+	(*Enforcement)(nil),             // 41: tetragon.Enforcement
+	(*ProcessTracepoint)(nil),       // 42: tetragon.ProcessTracepoint
+	(*ProcessUprobe)(nil),           // 43: tetragon.ProcessUprobe
+	(*ProcessUsdt)(nil),             // 44: tetragon.ProcessUsdt
+	(*ProcessLsm)(nil),              // 45: tetragon.ProcessLsm
+	(*KernelModule)(nil),            // 46: tetragon.KernelModule
+	(*Test)(nil),                    // 47: tetragon.Test
+	(*GetHealthStatusRequest)(nil),  // 48: tetragon.GetHealthStatusRequest
+	(*HealthStatus)(nil),            // 49: tetragon.HealthStatus
+	(*GetHealthStatusResponse)(nil), // 50: tetragon.GetHealthStatusResponse
+	(*StageBalance)(nil),            // 51: tetragon.StageBalance
+	(*StageDrop)(nil),               // 52: tetragon.StageDrop
+	(*ProcessLoader)(nil),           // 53: tetragon.ProcessLoader
+	(*RuntimeHookRequest)(nil),      // 54: tetragon.RuntimeHookRequest
+	(*Mount)(nil),                   // 55: tetragon.Mount
+	(*CreateContainer)(nil),         // 56: tetragon.CreateContainer
+	(*StackTraceEntry)(nil),         // 57: tetragon.StackTraceEntry
+	(*RuntimeHookResponse)(nil),     // 58: tetragon.RuntimeHookResponse
+	nil,                             // 59: tetragon.Pod.PodLabelsEntry
+	nil,                             // 60: tetragon.Pod.PodAnnotationsEntry
+	nil,                             // 61: tetragon.CreateContainer.AnnotationsEntry
+	(*timestamppb.Timestamp)(nil),   // 62: google.protobuf.Timestamp
+	(*wrapperspb.UInt32Value)(nil),  // 63: google.protobuf.UInt32Value
+	(CapabilitiesType)(0),           // 64: tetragon.CapabilitiesType
+	(*wrapperspb.Int32Value)(nil),   // 65: google.protobuf.Int32Value
+	(SecureBitsType)(0),             // 66: tetragon.SecureBitsType
+	(ProcessPrivilegesChanged)(0),   // 67: tetragon.ProcessPrivilegesChanged
+	(*wrapperspb.BoolValue)(nil),    // 68: google.protobuf.BoolValue
+	(BpfCmd)(0),                     // 69: tetragon.BpfCmd
 }
 var file_tetragon_tetragon_proto_depIdxs = []int32{
 	4,   // 0: tetragon.Container.image:type_name -> tetragon.Image
-	61,  // 1: tetragon.Container.start_time:type_name -> google.protobuf.Timestamp
-	62,  // 2: tetragon.Container.pid:type_name -> google.protobuf.UInt32Value
+	62,  // 1: tetragon.Container.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 2: tetragon.Container.pid:type_name -> google.protobuf.UInt32Value
 	5,   // 3: tetragon.Container.security_context:type_name -> tetragon.SecurityContext
 	6,   // 4: tetragon.Pod.container:type_name -> tetragon.Container
-	58,  // 5: tetragon.Pod.pod_labels:type_name -> tetragon.Pod.PodLabelsEntry
-	59,  // 6: tetragon.Pod.pod_annotations:type_name -> tetragon.Pod.PodAnnotationsEntry
-	63,  // 7: tetragon.Capabilities.permitted:type_name -> tetragon.CapabilitiesType
-	63,  // 8: tetragon.Capabilities.effective:type_name -> tetragon.CapabilitiesType
-	63,  // 9: tetragon.Capabilities.inheritable:type_name -> tetragon.CapabilitiesType
+	59,  // 5: tetragon.Pod.pod_labels:type_name -> tetragon.Pod.PodLabelsEntry
+	60,  // 6: tetragon.Pod.pod_annotations:type_name -> tetragon.Pod.PodAnnotationsEntry
+	64,  // 7: tetragon.Capabilities.permitted:type_name -> tetragon.CapabilitiesType
+	64,  // 8: tetragon.Capabilities.effective:type_name -> tetragon.CapabilitiesType
+	64,  // 9: tetragon.Capabilities.inheritable:type_name -> tetragon.CapabilitiesType
 	9,   // 10: tetragon.Namespaces.uts:type_name -> tetragon.Namespace
 	9,   // 11: tetragon.Namespaces.ipc:type_name -> tetragon.Namespace
 	9,   // 12: tetragon.Namespaces.mnt:type_name -> tetragon.Namespace
@@ -5861,54 +5961,54 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	9,   // 17: tetragon.Namespaces.time_for_children:type_name -> tetragon.Namespace
 	9,   // 18: tetragon.Namespaces.cgroup:type_name -> tetragon.Namespace
 	9,   // 19: tetragon.Namespaces.user:type_name -> tetragon.Namespace
-	64,  // 20: tetragon.UserNamespace.level:type_name -> google.protobuf.Int32Value
-	62,  // 21: tetragon.UserNamespace.uid:type_name -> google.protobuf.UInt32Value
-	62,  // 22: tetragon.UserNamespace.gid:type_name -> google.protobuf.UInt32Value
+	65,  // 20: tetragon.UserNamespace.level:type_name -> google.protobuf.Int32Value
+	63,  // 21: tetragon.UserNamespace.uid:type_name -> google.protobuf.UInt32Value
+	63,  // 22: tetragon.UserNamespace.gid:type_name -> google.protobuf.UInt32Value
 	9,   // 23: tetragon.UserNamespace.ns:type_name -> tetragon.Namespace
-	62,  // 24: tetragon.ProcessCredentials.uid:type_name -> google.protobuf.UInt32Value
-	62,  // 25: tetragon.ProcessCredentials.gid:type_name -> google.protobuf.UInt32Value
-	62,  // 26: tetragon.ProcessCredentials.euid:type_name -> google.protobuf.UInt32Value
-	62,  // 27: tetragon.ProcessCredentials.egid:type_name -> google.protobuf.UInt32Value
-	62,  // 28: tetragon.ProcessCredentials.suid:type_name -> google.protobuf.UInt32Value
-	62,  // 29: tetragon.ProcessCredentials.sgid:type_name -> google.protobuf.UInt32Value
-	62,  // 30: tetragon.ProcessCredentials.fsuid:type_name -> google.protobuf.UInt32Value
-	62,  // 31: tetragon.ProcessCredentials.fsgid:type_name -> google.protobuf.UInt32Value
-	65,  // 32: tetragon.ProcessCredentials.securebits:type_name -> tetragon.SecureBitsType
+	63,  // 24: tetragon.ProcessCredentials.uid:type_name -> google.protobuf.UInt32Value
+	63,  // 25: tetragon.ProcessCredentials.gid:type_name -> google.protobuf.UInt32Value
+	63,  // 26: tetragon.ProcessCredentials.euid:type_name -> google.protobuf.UInt32Value
+	63,  // 27: tetragon.ProcessCredentials.egid:type_name -> google.protobuf.UInt32Value
+	63,  // 28: tetragon.ProcessCredentials.suid:type_name -> google.protobuf.UInt32Value
+	63,  // 29: tetragon.ProcessCredentials.sgid:type_name -> google.protobuf.UInt32Value
+	63,  // 30: tetragon.ProcessCredentials.fsuid:type_name -> google.protobuf.UInt32Value
+	63,  // 31: tetragon.ProcessCredentials.fsgid:type_name -> google.protobuf.UInt32Value
+	66,  // 32: tetragon.ProcessCredentials.securebits:type_name -> tetragon.SecureBitsType
 	8,   // 33: tetragon.ProcessCredentials.caps:type_name -> tetragon.Capabilities
 	11,  // 34: tetragon.ProcessCredentials.user_ns:type_name -> tetragon.UserNamespace
-	62,  // 35: tetragon.InodeProperties.links:type_name -> google.protobuf.UInt32Value
+	63,  // 35: tetragon.InodeProperties.links:type_name -> google.protobuf.UInt32Value
 	13,  // 36: tetragon.FileProperties.inode:type_name -> tetragon.InodeProperties
-	62,  // 37: tetragon.BinaryProperties.setuid:type_name -> google.protobuf.UInt32Value
-	62,  // 38: tetragon.BinaryProperties.setgid:type_name -> google.protobuf.UInt32Value
-	66,  // 39: tetragon.BinaryProperties.privileges_changed:type_name -> tetragon.ProcessPrivilegesChanged
+	63,  // 37: tetragon.BinaryProperties.setuid:type_name -> google.protobuf.UInt32Value
+	63,  // 38: tetragon.BinaryProperties.setgid:type_name -> google.protobuf.UInt32Value
+	67,  // 39: tetragon.BinaryProperties.privileges_changed:type_name -> tetragon.ProcessPrivilegesChanged
 	14,  // 40: tetragon.BinaryProperties.file:type_name -> tetragon.FileProperties
-	62,  // 41: tetragon.Process.pid:type_name -> google.protobuf.UInt32Value
-	62,  // 42: tetragon.Process.uid:type_name -> google.protobuf.UInt32Value
-	61,  // 43: tetragon.Process.start_time:type_name -> google.protobuf.Timestamp
-	62,  // 44: tetragon.Process.auid:type_name -> google.protobuf.UInt32Value
+	63,  // 41: tetragon.Process.pid:type_name -> google.protobuf.UInt32Value
+	63,  // 42: tetragon.Process.uid:type_name -> google.protobuf.UInt32Value
+	62,  // 43: tetragon.Process.start_time:type_name -> google.protobuf.Timestamp
+	63,  // 44: tetragon.Process.auid:type_name -> google.protobuf.UInt32Value
 	7,   // 45: tetragon.Process.pod:type_name -> tetragon.Pod
 	8,   // 46: tetragon.Process.cap:type_name -> tetragon.Capabilities
 	10,  // 47: tetragon.Process.ns:type_name -> tetragon.Namespaces
-	62,  // 48: tetragon.Process.tid:type_name -> google.protobuf.UInt32Value
+	63,  // 48: tetragon.Process.tid:type_name -> google.protobuf.UInt32Value
 	12,  // 49: tetragon.Process.process_credentials:type_name -> tetragon.ProcessCredentials
 	15,  // 50: tetragon.Process.binary_properties:type_name -> tetragon.BinaryProperties
 	16,  // 51: tetragon.Process.user:type_name -> tetragon.UserRecord
-	67,  // 52: tetragon.Process.in_init_tree:type_name -> google.protobuf.BoolValue
+	68,  // 52: tetragon.Process.in_init_tree:type_name -> google.protobuf.BoolValue
 	17,  // 53: tetragon.Process.environment_variables:type_name -> tetragon.EnvVar
 	18,  // 54: tetragon.ProcessExec.process:type_name -> tetragon.Process
 	18,  // 55: tetragon.ProcessExec.parent:type_name -> tetragon.Process
 	18,  // 56: tetragon.ProcessExec.ancestors:type_name -> tetragon.Process
 	18,  // 57: tetragon.ProcessExit.process:type_name -> tetragon.Process
 	18,  // 58: tetragon.ProcessExit.parent:type_name -> tetragon.Process
-	61,  // 59: tetragon.ProcessExit.time:type_name -> google.protobuf.Timestamp
+	62,  // 59: tetragon.ProcessExit.time:type_name -> google.protobuf.Timestamp
 	18,  // 60: tetragon.ProcessExit.ancestors:type_name -> tetragon.Process
-	63,  // 61: tetragon.KprobeCred.permitted:type_name -> tetragon.CapabilitiesType
-	63,  // 62: tetragon.KprobeCred.effective:type_name -> tetragon.CapabilitiesType
-	63,  // 63: tetragon.KprobeCred.inheritable:type_name -> tetragon.CapabilitiesType
-	64,  // 64: tetragon.KprobeCapability.value:type_name -> google.protobuf.Int32Value
-	64,  // 65: tetragon.KprobeUserNamespace.level:type_name -> google.protobuf.Int32Value
-	62,  // 66: tetragon.KprobeUserNamespace.owner:type_name -> google.protobuf.UInt32Value
-	62,  // 67: tetragon.KprobeUserNamespace.group:type_name -> google.protobuf.UInt32Value
+	64,  // 61: tetragon.KprobeCred.permitted:type_name -> tetragon.CapabilitiesType
+	64,  // 62: tetragon.KprobeCred.effective:type_name -> tetragon.CapabilitiesType
+	64,  // 63: tetragon.KprobeCred.inheritable:type_name -> tetragon.CapabilitiesType
+	65,  // 64: tetragon.KprobeCapability.value:type_name -> google.protobuf.Int32Value
+	65,  // 65: tetragon.KprobeUserNamespace.level:type_name -> google.protobuf.Int32Value
+	63,  // 66: tetragon.KprobeUserNamespace.owner:type_name -> google.protobuf.UInt32Value
+	63,  // 67: tetragon.KprobeUserNamespace.group:type_name -> google.protobuf.UInt32Value
 	9,   // 68: tetragon.KprobeUserNamespace.ns:type_name -> tetragon.Namespace
 	22,  // 69: tetragon.KprobeArgument.skb_arg:type_name -> tetragon.KprobeSkb
 	26,  // 70: tetragon.KprobeArgument.path_arg:type_name -> tetragon.KprobePath
@@ -5923,10 +6023,10 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	31,  // 79: tetragon.KprobeArgument.capability_arg:type_name -> tetragon.KprobeCapability
 	12,  // 80: tetragon.KprobeArgument.process_credentials_arg:type_name -> tetragon.ProcessCredentials
 	11,  // 81: tetragon.KprobeArgument.user_ns_arg:type_name -> tetragon.UserNamespace
-	45,  // 82: tetragon.KprobeArgument.module_arg:type_name -> tetragon.KernelModule
+	46,  // 82: tetragon.KprobeArgument.module_arg:type_name -> tetragon.KernelModule
 	30,  // 83: tetragon.KprobeArgument.linux_binprm_arg:type_name -> tetragon.KprobeLinuxBinprm
 	25,  // 84: tetragon.KprobeArgument.net_dev_arg:type_name -> tetragon.KprobeNetDev
-	68,  // 85: tetragon.KprobeArgument.bpf_cmd_arg:type_name -> tetragon.BpfCmd
+	69,  // 85: tetragon.KprobeArgument.bpf_cmd_arg:type_name -> tetragon.BpfCmd
 	38,  // 86: tetragon.KprobeArgument.syscall_id:type_name -> tetragon.SyscallId
 	23,  // 87: tetragon.KprobeArgument.sockaddr_arg:type_name -> tetragon.KprobeSockaddr
 	34,  // 88: tetragon.KprobeArgument.bpf_prog_arg:type_name -> tetragon.KprobeBpfProg
@@ -5937,51 +6037,57 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	39,  // 93: tetragon.ProcessKprobe.args:type_name -> tetragon.KprobeArgument
 	39,  // 94: tetragon.ProcessKprobe.return:type_name -> tetragon.KprobeArgument
 	0,   // 95: tetragon.ProcessKprobe.action:type_name -> tetragon.KprobeAction
-	56,  // 96: tetragon.ProcessKprobe.kernel_stack_trace:type_name -> tetragon.StackTraceEntry
+	57,  // 96: tetragon.ProcessKprobe.kernel_stack_trace:type_name -> tetragon.StackTraceEntry
 	0,   // 97: tetragon.ProcessKprobe.return_action:type_name -> tetragon.KprobeAction
-	56,  // 98: tetragon.ProcessKprobe.user_stack_trace:type_name -> tetragon.StackTraceEntry
+	57,  // 98: tetragon.ProcessKprobe.user_stack_trace:type_name -> tetragon.StackTraceEntry
 	18,  // 99: tetragon.ProcessKprobe.ancestors:type_name -> tetragon.Process
 	39,  // 100: tetragon.ProcessKprobe.data:type_name -> tetragon.KprobeArgument
-	18,  // 101: tetragon.ProcessTracepoint.process:type_name -> tetragon.Process
-	18,  // 102: tetragon.ProcessTracepoint.parent:type_name -> tetragon.Process
-	39,  // 103: tetragon.ProcessTracepoint.args:type_name -> tetragon.KprobeArgument
-	0,   // 104: tetragon.ProcessTracepoint.action:type_name -> tetragon.KprobeAction
-	18,  // 105: tetragon.ProcessTracepoint.ancestors:type_name -> tetragon.Process
-	18,  // 106: tetragon.ProcessUprobe.process:type_name -> tetragon.Process
-	18,  // 107: tetragon.ProcessUprobe.parent:type_name -> tetragon.Process
-	39,  // 108: tetragon.ProcessUprobe.args:type_name -> tetragon.KprobeArgument
-	18,  // 109: tetragon.ProcessUprobe.ancestors:type_name -> tetragon.Process
-	0,   // 110: tetragon.ProcessUprobe.action:type_name -> tetragon.KprobeAction
-	39,  // 111: tetragon.ProcessUprobe.data:type_name -> tetragon.KprobeArgument
-	18,  // 112: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
-	18,  // 113: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
-	39,  // 114: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
-	18,  // 115: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
-	0,   // 116: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
-	18,  // 117: tetragon.ProcessLsm.process:type_name -> tetragon.Process
-	18,  // 118: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
-	39,  // 119: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
-	0,   // 120: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
-	18,  // 121: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
-	67,  // 122: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
-	3,   // 123: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
-	1,   // 124: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
-	1,   // 125: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
-	2,   // 126: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
-	48,  // 127: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
-	50,  // 128: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
-	51,  // 129: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
-	18,  // 130: tetragon.ProcessLoader.process:type_name -> tetragon.Process
-	18,  // 131: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
-	18,  // 132: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
-	55,  // 133: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
-	60,  // 134: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
-	54,  // 135: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
-	136, // [136:136] is the sub-list for method output_type
-	136, // [136:136] is the sub-list for method input_type
-	136, // [136:136] is the sub-list for extension type_name
-	136, // [136:136] is the sub-list for extension extendee
-	0,   // [0:136] is the sub-list for field type_name
+	41,  // 101: tetragon.ProcessKprobe.enforcement:type_name -> tetragon.Enforcement
+	0,   // 102: tetragon.Enforcement.done:type_name -> tetragon.KprobeAction
+	0,   // 103: tetragon.Enforcement.would_do:type_name -> tetragon.KprobeAction
+	0,   // 104: tetragon.Enforcement.not_done:type_name -> tetragon.KprobeAction
+	18,  // 105: tetragon.ProcessTracepoint.process:type_name -> tetragon.Process
+	18,  // 106: tetragon.ProcessTracepoint.parent:type_name -> tetragon.Process
+	39,  // 107: tetragon.ProcessTracepoint.args:type_name -> tetragon.KprobeArgument
+	0,   // 108: tetragon.ProcessTracepoint.action:type_name -> tetragon.KprobeAction
+	18,  // 109: tetragon.ProcessTracepoint.ancestors:type_name -> tetragon.Process
+	41,  // 110: tetragon.ProcessTracepoint.enforcement:type_name -> tetragon.Enforcement
+	18,  // 111: tetragon.ProcessUprobe.process:type_name -> tetragon.Process
+	18,  // 112: tetragon.ProcessUprobe.parent:type_name -> tetragon.Process
+	39,  // 113: tetragon.ProcessUprobe.args:type_name -> tetragon.KprobeArgument
+	18,  // 114: tetragon.ProcessUprobe.ancestors:type_name -> tetragon.Process
+	0,   // 115: tetragon.ProcessUprobe.action:type_name -> tetragon.KprobeAction
+	39,  // 116: tetragon.ProcessUprobe.data:type_name -> tetragon.KprobeArgument
+	18,  // 117: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
+	18,  // 118: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
+	39,  // 119: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
+	18,  // 120: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
+	0,   // 121: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
+	18,  // 122: tetragon.ProcessLsm.process:type_name -> tetragon.Process
+	18,  // 123: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
+	39,  // 124: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
+	0,   // 125: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
+	18,  // 126: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
+	41,  // 127: tetragon.ProcessLsm.enforcement:type_name -> tetragon.Enforcement
+	68,  // 128: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
+	3,   // 129: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
+	1,   // 130: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
+	1,   // 131: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
+	2,   // 132: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
+	49,  // 133: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
+	51,  // 134: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
+	52,  // 135: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
+	18,  // 136: tetragon.ProcessLoader.process:type_name -> tetragon.Process
+	18,  // 137: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
+	18,  // 138: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
+	56,  // 139: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
+	61,  // 140: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
+	55,  // 141: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
+	142, // [142:142] is the sub-list for method output_type
+	142, // [142:142] is the sub-list for method input_type
+	142, // [142:142] is the sub-list for extension type_name
+	142, // [142:142] is the sub-list for extension extendee
+	0,   // [0:142] is the sub-list for field type_name
 }
 
 func init() { file_tetragon_tetragon_proto_init() }
@@ -6025,7 +6131,7 @@ func file_tetragon_tetragon_proto_init() {
 		(*KprobeArgument_ErrorArg)(nil),
 		(*KprobeArgument_SockaddrunArg)(nil),
 	}
-	file_tetragon_tetragon_proto_msgTypes[49].OneofWrappers = []any{
+	file_tetragon_tetragon_proto_msgTypes[50].OneofWrappers = []any{
 		(*RuntimeHookRequest_CreateContainer)(nil),
 	}
 	type x struct{}
@@ -6034,7 +6140,7 @@ func file_tetragon_tetragon_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tetragon_tetragon_proto_rawDesc), len(file_tetragon_tetragon_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,11 +34,19 @@ func (r *Record) hook(b []byte) error {
 		}
 		at += int(n)
 	}
-	if (len(b)-at)/8 < int(h.Words) {
+	r.Hook, r.mask = h, at
+	if (len(b)-at)/8 < r.fixed() {
 		return ErrLengths
 	}
-	r.Hook, r.mask = h, at
 	return nil
+}
+
+// fixed is how many words behind the values there are always: the mask, and what became of what rules ordered.
+func (r *Record) fixed() int {
+	if r.Flags&abi.FlagVerdict != 0 {
+		return 2*int(r.Hook.Words) + 1
+	}
+	return int(r.Hook.Words)
 }
 
 // Value is one value of a hook's record.
@@ -72,9 +80,26 @@ func (r *Record) Mask(word int) uint64 {
 	return binary.LittleEndian.Uint64(r.Raw[r.mask+8*word:])
 }
 
+// Monitored says whether what rule n ordered was not carried out, because its policy only monitors.
+func (r *Record) Monitored(n int) bool {
+	w := n / 64
+	if r.Flags&abi.FlagVerdict == 0 || w >= int(r.Hook.Words) {
+		return false
+	}
+	return binary.LittleEndian.Uint64(r.Raw[r.mask+8*(int(r.Hook.Words)+w):])>>(n%64)&1 != 0
+}
+
+// Sent is the signals that were sent in the call: bit n is signal n+1.
+func (r *Record) Sent() uint64 {
+	if r.Flags&abi.FlagVerdict == 0 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(r.Raw[r.mask+16*int(r.Hook.Words):])
+}
+
 // Held returns how many events of a rule its rate limit held back since its last one.
 func (r *Record) Held(rule int) uint32 {
-	for at := r.mask + 8*int(r.Hook.Words); at+8 <= len(r.Raw); at += 8 {
+	for at := r.mask + 8*r.fixed(); at+8 <= len(r.Raw); at += 8 {
 		if w := binary.LittleEndian.Uint64(r.Raw[at:]); uint32(w) == uint32(rule) {
 			return uint32(w >> 32)
 		}

@@ -58,7 +58,8 @@ func New(opts Options) *Encoder {
 	// Only one of the events is set at a time; the others' pointers do no harm and stay.
 	e.response = GetEventsResponse{
 		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss, ProcessThrottle: &e.throttle,
-		ProcessKprobe: &e.hook.kprobe, ProcessTracepoint: &e.hook.tracepoint, ProcessLoader: &e.hook.loader, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
+		ProcessKprobe: &e.hook.kprobe, ProcessTracepoint: &e.hook.tracepoint, ProcessLoader: &e.hook.loader,
+		ProcessLsm: &e.hook.lsm, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
 	}
 	return e
 }
@@ -131,6 +132,9 @@ func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 	case event.KindTracepoint:
 		m.Event = GetEventsResponseProcessTracepoint
 		e.buildTracepoint(ev, f)
+	case event.KindLSM:
+		m.Event = GetEventsResponseProcessLsm
+		e.buildLsm(ev, f)
 	case event.KindLoader:
 		m.Event = GetEventsResponseProcessLoader
 		e.buildLoader(ev, f)

@@ -18,6 +18,8 @@ type hookScratch struct {
 	kprobe     ProcessKprobe
 	tracepoint ProcessTracepoint
 	loader     ProcessLoader
+	lsm        ProcessLsm
+	enforced   Enforcement
 
 	ret   KprobeArgument
 	parts []*argParts // for each argument of an event one, as they are asked for
@@ -74,6 +76,25 @@ func (e *Encoder) buildKprobe(ev *event.Event, f form) {
 	x.KernelStackTrace = e.frames(x.KernelStackTrace[:0], h.KernelStack)
 	x.UserStackTrace = e.frames(x.UserStackTrace[:0], h.UserStack)
 	x.Suppressed = uint64(h.Suppressed)
+	x.Enforcement = e.enforcement(h)
+}
+
+// enforcement is what became of what a policy ordered; nil if it ordered nothing.
+func (e *Encoder) enforcement(h *event.Hook) *Enforcement {
+	if !h.Enforced() {
+		return nil
+	}
+	x := &e.hook.enforced
+	for _, l := range []struct {
+		to   *[]tetragon.KprobeAction
+		from []event.Action
+	}{{&x.Done, h.Done}, {&x.WouldDo, h.WouldDo}, {&x.NotDone, h.NotDone}} {
+		*l.to = (*l.to)[:0]
+		for _, a := range l.from {
+			*l.to = append(*l.to, tetragon.KprobeAction(a))
+		}
+	}
+	return x
 }
 
 func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
@@ -85,6 +106,19 @@ func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, true)
 	x.Suppressed = uint64(h.Suppressed)
+	x.Enforcement = e.enforcement(h)
+}
+
+func (e *Encoder) buildLsm(ev *event.Event, f form) {
+	h, x := ev.Hook, &e.hook.lsm
+	e.hook.used, e.hook.text = 0, e.hook.text[:0]
+	x.Process, x.Parent = e.hit(ev, f), e.fragment(ev.Parent, f)
+	x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
+	x.FunctionName, x.PolicyName, x.Message, x.Tags = h.Function, h.Policy, h.Message, h.Tags
+	x.Action = tetragon.KprobeAction(h.Action)
+	x.Args = e.arguments(x.Args[:0], h.Args, false)
+	x.Suppressed = uint64(h.Suppressed)
+	x.Enforcement = e.enforcement(h)
 }
 
 func (e *Encoder) buildLoader(ev *event.Event, f form) {

@@ -1561,6 +1561,7 @@ type ProcessKprobe struct {
 	Ancestors        []Fragment
 	Data             []KprobeArgument
 	Suppressed       uint64
+	Enforcement      *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -1667,6 +1668,10 @@ func (m *ProcessKprobe) AppendJSON(b []byte) []byte {
 		b = strconv.AppendUint(b, m.Suppressed, 10)
 		b = append(b, '"')
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -1760,6 +1765,13 @@ func (m *ProcessKprobe) AppendWire(b []byte) []byte {
 	if m.Suppressed != 0 {
 		b = append(b, 0xc0, 0x3e) // field 1000
 		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xca, 0x3e) // field 1001
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }
@@ -3349,19 +3361,101 @@ func (m *StackTraceEntry) AppendWire(b []byte) []byte {
 	return b
 }
 
+// Enforcement is the message of the same name.
+type Enforcement struct {
+	Done    []tetragon.KprobeAction
+	WouldDo []tetragon.KprobeAction
+	NotDone []tetragon.KprobeAction
+}
+
+// AppendJSON adds m to b as an object. A nil m is an empty one.
+func (m *Enforcement) AppendJSON(b []byte) []byte {
+	if m == nil {
+		return append(b, "{}"...)
+	}
+	start := len(b)
+	if len(m.Done) > 0 {
+		b = append(b, `,"done":`...)
+		at := len(b)
+		for i := range m.Done {
+			b = append(b, ',')
+			b = appendKprobeAction(b, m.Done[i])
+		}
+		b[at] = '['
+		b = append(b, ']')
+	}
+	if len(m.WouldDo) > 0 {
+		b = append(b, `,"would_do":`...)
+		at := len(b)
+		for i := range m.WouldDo {
+			b = append(b, ',')
+			b = appendKprobeAction(b, m.WouldDo[i])
+		}
+		b[at] = '['
+		b = append(b, ']')
+	}
+	if len(m.NotDone) > 0 {
+		b = append(b, `,"not_done":`...)
+		at := len(b)
+		for i := range m.NotDone {
+			b = append(b, ',')
+			b = appendKprobeAction(b, m.NotDone[i])
+		}
+		b[at] = '['
+		b = append(b, ']')
+	}
+	return closeObject(b, start)
+}
+
+// AppendWire adds the bytes of m to b. A nil m is an empty one.
+func (m *Enforcement) AppendWire(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	if len(m.Done) > 0 {
+		b = append(b, 0x0a) // field 1
+		b = append(b, 0)
+		at := len(b)
+		for i := range m.Done {
+			b = binary.AppendUvarint(b, uint64(m.Done[i]))
+		}
+		b = closeLength(b, at)
+	}
+	if len(m.WouldDo) > 0 {
+		b = append(b, 0x12) // field 2
+		b = append(b, 0)
+		at := len(b)
+		for i := range m.WouldDo {
+			b = binary.AppendUvarint(b, uint64(m.WouldDo[i]))
+		}
+		b = closeLength(b, at)
+	}
+	if len(m.NotDone) > 0 {
+		b = append(b, 0x1a) // field 3
+		b = append(b, 0)
+		at := len(b)
+		for i := range m.NotDone {
+			b = binary.AppendUvarint(b, uint64(m.NotDone[i]))
+		}
+		b = closeLength(b, at)
+	}
+	return b
+}
+
 // ProcessTracepoint is the message of the same name.
 type ProcessTracepoint struct {
-	Process    Fragment
-	Parent     Fragment
-	Subsys     string
-	Event      string
-	Args       []KprobeArgument
-	PolicyName string
-	Action     tetragon.KprobeAction
-	Message    string
-	Tags       []string
-	Ancestors  []Fragment
-	Suppressed uint64
+	Process     Fragment
+	Parent      Fragment
+	Subsys      string
+	Event       string
+	Args        []KprobeArgument
+	PolicyName  string
+	Action      tetragon.KprobeAction
+	Message     string
+	Tags        []string
+	Ancestors   []Fragment
+	Suppressed  uint64
+	Enforcement *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3434,6 +3528,10 @@ func (m *ProcessTracepoint) AppendJSON(b []byte) []byte {
 		b = strconv.AppendUint(b, m.Suppressed, 10)
 		b = append(b, '"')
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -3493,6 +3591,13 @@ func (m *ProcessTracepoint) AppendWire(b []byte) []byte {
 	if m.Suppressed != 0 {
 		b = append(b, 0xc0, 0x3e) // field 1000
 		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xca, 0x3e) // field 1001
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }
@@ -3817,6 +3922,7 @@ type ProcessLsm struct {
 	Ancestors    []Fragment
 	ImaHash      string
 	Suppressed   uint64
+	Enforcement  *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3889,6 +3995,10 @@ func (m *ProcessLsm) AppendJSON(b []byte) []byte {
 		b = strconv.AppendUint(b, m.Suppressed, 10)
 		b = append(b, '"')
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -3948,6 +4058,13 @@ func (m *ProcessLsm) AppendWire(b []byte) []byte {
 	if m.Suppressed != 0 {
 		b = append(b, 0xc0, 0x3e) // field 1000
 		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xca, 0x3e) // field 1001
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }

@@ -38,6 +38,9 @@ type group struct {
 type orders struct {
 	action, returned       event.Action
 	kernelStack, userStack bool
+
+	enforces []event.Action
+	signals  []uint64 // for each of enforces the signal, as a bit; 0: an override
 }
 
 // arg is where an argument comes from, and how it is written.
@@ -95,13 +98,27 @@ func newLayout(p *plan.Program) *layout {
 		if h.Event == plan.EventTracepoint {
 			to.kind = event.KindTracepoint
 		}
+		if h.Event == plan.EventLSM {
+			to.kind = event.KindLSM
+		}
 		if h.Return != nil {
 			ret := layArg(g, h.Return)
 			to.ret = &ret
 		}
 		for j := range h.Rules {
 			do := &h.Rules[j].Do
-			to.rules = append(to.rules, orders{actionOf(do.Last), actionOf(do.LastReturn), do.KernelStack, do.UserStack})
+			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack}
+			for _, n := range do.Signals {
+				act := event.ActionSignal
+				if n == sigkill {
+					act = event.ActionSigkill
+				}
+				o.enforces, o.signals = append(o.enforces, act), append(o.signals, 1<<(n-1))
+			}
+			if do.Override {
+				o.enforces, o.signals = append(o.enforces, event.ActionOverride), append(o.signals, 0)
+			}
+			to.rules = append(to.rules, o)
 		}
 		for _, v := range g.Values {
 			if v >= 0 && v < len(p.Values) && p.Values[v].Track {
@@ -244,6 +261,9 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 		h.Alike += 1 + uint64(i)
 	}
 	h.Action, h.ReturnAction, h.Suppressed = o.action, o.returned, r.Held(rule)
+	if len(o.enforces) > 0 {
+		o.verdict(h, r.Monitored(rule), r.Sent())
+	}
 	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
 	if g.ret != nil && g.ret.value >= 0 {
 		h.Return = &e.args.take(1)[0]
@@ -259,9 +279,38 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 	if g.kind == event.KindTracepoint {
 		ancestors = e.opts.TracepointAncestors
 	}
+	if g.kind == event.KindLSM {
+		ancestors = e.opts.LSMAncestors
+	}
 	ev := event.Event{Kind: g.kind, Time: e.wall(r.Time), Tid: tid, Hook: h}
 	e.join(&ev, e.who(pid, ktime), pid, ktime, ancestors)
 	e.emit(ev)
+}
+
+// sigkill is the signal that has an action of its own.
+const sigkill = 9
+
+// verdict tells what became of what a rule ordered.
+func (o *orders) verdict(h *event.Hook, monitored bool, sent uint64) {
+	if monitored {
+		h.WouldDo = o.enforces
+		return
+	}
+	h.Done = o.enforces
+	for _, s := range o.signals {
+		if s&^sent == 0 {
+			continue
+		}
+		h.Done = nil
+		for j, t := range o.signals { // rare: the process cannot be sent signals, or is killed anyway
+			if t&^sent == 0 {
+				h.Done = append(h.Done, o.enforces[j])
+			} else {
+				h.NotDone = append(h.NotDone, o.enforces[j])
+			}
+		}
+		return
+	}
 }
 
 // who finds a process by its key, or by its pid where the kernel half did not know the rest. nil: nobody knows it.

@@ -81,6 +81,40 @@ func TestHook_suppressed(t *testing.T) {
 	}
 }
 
+// TestHook_verdict: what became of what a rule ordered.
+func TestHook_verdict(t *testing.T) {
+	kill, usr1, deny := event.ActionSigkill, event.ActionSignal, event.ActionOverride
+	all := plan.Actions{Post: true, Signals: []int{9, 10}, Override: true, Error: -1}
+	for _, c := range []struct {
+		name                   string
+		do                     plan.Actions
+		tail                   []uint64 // mask of those that monitor, signals that were sent
+		done, wouldDo, notDone []event.Action
+	}{
+		{"nothing ordered", plan.Actions{Post: true}, nil, nil, nil, nil},
+		{"done", all, []uint64{0, 1<<8 | 1<<9}, []event.Action{kill, usr1, deny}, nil, nil},
+		{"monitored", all, []uint64{1, 0}, nil, []event.Action{kill, usr1, deny}, nil},
+		{"another one sent", all, []uint64{1, 1 << 8}, nil, []event.Action{kill, usr1, deny}, nil},
+		{"killed alone", all, []uint64{0, 1 << 8}, []event.Action{kill, deny}, nil, []event.Action{usr1}},
+		{"a kernel thread", all, []uint64{0, 0}, []event.Action{deny}, nil, []event.Action{kill, usr1}},
+		{"denied", plan.Actions{Post: true, Override: true, Error: -1}, []uint64{0, 0}, []event.Action{deny}, nil, nil},
+	} {
+		l := started(t, enrich.Options{Programs: hooked(c.do)})
+		x := abi.Hook{H: abi.Head{Pid: 50, Ktime: 500, Time: 600}, Tid: 51, Program: 1}
+		if c.tail != nil {
+			x.H.Flags = abi.FlagVerdict
+		}
+		b := abitest.Hook(x, nil, 1)
+		for _, w := range append(c.tail, 7<<32) {
+			b = binary.LittleEndian.AppendUint64(b, w)
+		}
+		h := l.feed(b)[0].Hook
+		if d := cmp.Diff([][]event.Action{c.done, c.wouldDo, c.notDone}, [][]event.Action{h.Done, h.WouldDo, h.NotDone}); d != "" || h.Suppressed != 7 {
+			t.Errorf("%s: held back %d, (-want +got):\n%s", c.name, h.Suppressed, d)
+		}
+	}
+}
+
 func TestHook_ancestors(t *testing.T) {
 	for _, want := range []bool{false, true} {
 		l := started(t, enrich.Options{Programs: hooked(plan.Actions{Post: true}), KprobeAncestors: want})

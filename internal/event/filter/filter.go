@@ -85,6 +85,8 @@ func (f *Filter) Match(ev *event.Event) bool {
 		s.eventType, s.policy = tetragon.EventType_PROCESS_KPROBE, ev.Hook.Policy
 	case event.KindTracepoint:
 		s.eventType, s.policy = tetragon.EventType_PROCESS_TRACEPOINT, ev.Hook.Policy
+	case event.KindLSM:
+		s.eventType, s.policy = tetragon.EventType_PROCESS_LSM, ev.Hook.Policy
 	case event.KindLoader:
 		s.eventType = tetragon.EventType_PROCESS_LOADER
 	case event.KindThrottle:

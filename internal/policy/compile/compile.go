@@ -61,6 +61,7 @@ type hook struct {
 	common  *policy.Common
 	kprobe  *policy.Kprobe     // nil for tracepoints
 	tp      *policy.Tracepoint // nil for others
+	lsm     *policy.LsmHook    // nil for others; kprobe is then what stands for it
 	section string
 	index   int
 	call    string // function, with the prefix of system calls
@@ -78,6 +79,8 @@ type hook struct {
 	tracks    bool
 	merged    bool // another hook stands for it
 	noReturn  bool // the return value is asked for, but not to be had
+
+	killInstead bool // Override is not to be had, and the policy says that Sigkill does
 }
 
 // passes in their order; each says what it needs of those before.
@@ -88,11 +91,12 @@ var passes = []struct {
 	{"refuse what is not supported yet", (*compiler).refuseLater},
 	{"read options", (*compiler).readOptions},
 	{"expand lists: a hook for each function", (*compiler).expandHooks},
-	{"expand macros", (*compiler).expandMacros},     // needs hooks
-	{"choose attach points", (*compiler).resolve},   // needs hooks
-	{"type arguments", (*compiler).typeArgs},        // needs how parameters are reached
-	{"lower selectors", (*compiler).lowerSelectors}, // needs types, macros
-	{"lower actions", (*compiler).lowerActions},     // needs rules
+	{"expand macros", (*compiler).expandMacros},         // needs hooks
+	{"choose attach points", (*compiler).resolve},       // needs hooks
+	{"type arguments", (*compiler).typeArgs},            // needs how parameters are reached
+	{"lower selectors", (*compiler).lowerSelectors},     // needs types, macros
+	{"lower actions", (*compiler).lowerActions},         // needs rules
+	{"see who would be meant", (*compiler).checkActors}, // needs attach points and actions
 	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},
@@ -143,7 +147,7 @@ func (c *compiler) collect() {
 		}
 		c.out.Hooks = append(c.out.Hooks, h.plan)
 	}
-	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints)} {
+	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints), "lsmhooks": len(c.pol.LsmHooks)} {
 		if n > 0 {
 			c.out.Section = s
 		}

@@ -14,13 +14,15 @@ import (
 type options struct {
 	noMulti bool
 	mode    string // "enforce", "monitor"; empty: as the actions say
+
+	fallback bool // what cannot be overridden is killed
 }
 
 // refuseLater names what the language has and this program does not execute yet.
 func (c *compiler) refuseLater() {
 	no := func(at policy.Place, what string) {
 		c.d.Error(at, "not-yet-supported", "%s is not supported yet", what).
-			WithHint("take it out, or use kprobes, fentries, tracepoints or loader")
+			WithHint("take it out, or use kprobes, fentries, tracepoints, lsmhooks or loader")
 	}
 	p := c.pol
 	for i := range p.Uprobes {
@@ -28,9 +30,6 @@ func (c *compiler) refuseLater() {
 	}
 	for i := range p.Usdts {
 		no(p.Usdts[i].Place, "a static probe of a user program (usdts)")
-	}
-	for i := range p.LsmHooks {
-		no(p.LsmHooks[i].Place, "an LSM hook (lsmhooks)")
 	}
 	for i := range p.Enforcers {
 		no(p.Enforcers[i].Place, "an enforcer")
@@ -59,6 +58,11 @@ func (c *compiler) readOptions() {
 				c.d.Error(o.Value.Place, "bad-option", "option disable-kprobe-multi is true or false, not %q", o.Value.Value)
 			}
 			c.opts.noMulti = v
+		case optionFallback:
+			if o.Value.Value != "sigkill" {
+				c.d.Error(o.Value.Place, "bad-option", "option %s is sigkill, not %q", optionFallback, o.Value.Value)
+			}
+			c.opts.fallback = true
 		case "disable-uprobe-multi", "sleepable-preload-size", "override-method":
 			c.d.Warn(o.Name.Place, "unused-option", "option %s has no effect on the hooks of this policy", o.Name.Value)
 		case "policy-mode":
@@ -78,6 +82,14 @@ func (c *compiler) expandHooks() {
 		for i := range ks {
 			c.expandCall(s, i, &ks[i])
 		}
+	}
+	for i := range c.pol.LsmHooks {
+		l := &c.pol.LsmHooks[i]
+		function := securityFunction(l.Hook.Value)
+		c.hooks = append(c.hooks, &hook{
+			common: &l.Common, lsm: l, section: "lsmhooks", index: i, call: function, at: l.Hook.Place,
+			kprobe: &policy.Kprobe{Common: l.Common, Call: policy.Text{Place: l.Hook.Place, Value: function}},
+		})
 	}
 	for i := range c.pol.Tracepoints {
 		t := &c.pol.Tracepoints[i]

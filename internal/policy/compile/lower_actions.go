@@ -71,9 +71,15 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 			do.Post = false
 		case "TrackSock", "UntrackSock":
 			c.track(h, a, do)
-		case "Sigkill", "Signal", "Override", "GetUrl", "DnsLookup", "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
+		case "Sigkill":
+			signal(sigkill, do)
+		case "Signal":
+			signal(int(a.ArgSig.Value), do)
+		case "Override":
+			c.override(h, a, do)
+		case "GetUrl", "DnsLookup", "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
 			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
-				WithHint("take it out: this version observes, it does not enforce")
+				WithHint("take it out; Sigkill, Signal and Override are there")
 		default:
 			c.d.Error(a.Action.Place, "unknown-action", "there is no action %q", a.Action.Value)
 		}

@@ -49,6 +49,9 @@ func (c *compiler) resolve() {
 		for _, t := range h.common.Tags {
 			h.plan.Tags = append(h.plan.Tags, t.Value)
 		}
+		if h.lsm != nil {
+			h.plan.Event, h.plan.Name = plan.EventLSM, h.lsm.Hook.Value
+		}
 		if h.tp != nil {
 			c.resolveTracepoint(h)
 		} else {
@@ -111,6 +114,19 @@ func (c *compiler) resolveFunction(h *hook) {
 		return
 	}
 
+	if h.lsm != nil && c.byLSM(h) {
+		return
+	}
+	if h.overrides() {
+		if proto == nil && !c.known(symbol) && c.f.Lacks(kernel.Fentry) == "" {
+			c.notFound(h, regs)
+			return
+		}
+		c.byOverride(h, proto, exit)
+		if h.dead || h.plan.Attach.Backend != plan.BackendNone {
+			return
+		}
+	}
 	ways := equivalents[h.call]
 	if why := c.f.Lacks(kernel.Modules); why != "" && len(ways) > 0 && ways[0][0].needs == kernel.Modules {
 		// Then nothing is lost: the function is never called.
@@ -149,27 +165,9 @@ func (c *compiler) byTrampoline(h *hook, proto *kernel.Func, exit bool) bool {
 	if exit {
 		b = plan.BackendFexit
 	}
-	symbol := h.plan.Attach.Symbol
-	slots := 0
-	if proto != nil {
-		slots, _ = proto.Slot(len(proto.Params))
-	}
-	wide := func(p kernel.Param) bool { return p.Bits == 0 && (p.Size > 16 || !c.atLeast(6, 1)) }
-	switch why := c.f.Lacks(kernel.Fentry); {
+	switch why := c.noTrampoline(h, proto, kernel.Fentry); {
 	case why != "":
 		h.tried(b, "%s", why)
-	case proto == nil:
-		h.tried(b, "the kernel's types have no function %s", symbol)
-	case proto.Same > 0:
-		h.tried(b, "%d functions are called %s, in different files of the kernel", proto.Same+1, symbol)
-	case !c.f.Traceable(symbol):
-		h.tried(b, "the kernel does not let %s be traced", symbol)
-	case slots > maxRegs:
-		h.tried(b, "the parameters of %s take %d registers, of %d", symbol, slots, maxRegs)
-	case h.wantsRegisters() && !h.plan.Attach.Regs:
-		h.tried(b, "a trampoline does not see the registers")
-	case slices.ContainsFunc(proto.Params, wide):
-		h.tried(b, "a parameter of %s is a struct, which trampolines of this kernel do not pass on", symbol)
 	case exit && proto.Return.Type == "void" && h.kprobe.Return.Value:
 		c.d.Error(h.kprobe.Return.Place, "void-return", "%s returns nothing", h.call).WithNote("%s, from the kernel's types", proto)
 		h.dead = true
@@ -178,6 +176,33 @@ func (c *compiler) byTrampoline(h *hook, proto *kernel.Func, exit bool) bool {
 		return true
 	}
 	return false
+}
+
+// noTrampoline says why a function cannot have a trampoline of the kind that a feature stands for; empty if it can.
+func (c *compiler) noTrampoline(h *hook, proto *kernel.Func, feature kernel.Feature) string {
+	symbol := h.plan.Attach.Symbol
+	slots := 0
+	if proto != nil {
+		slots, _ = proto.Slot(len(proto.Params))
+	}
+	wide := func(p kernel.Param) bool { return p.Bits == 0 && (p.Size > 16 || !c.atLeast(6, 1)) }
+	switch why := c.f.Lacks(feature); {
+	case why != "":
+		return why
+	case proto == nil:
+		return "the kernel's types have no function " + symbol
+	case proto.Same > 0:
+		return fmt.Sprintf("%d functions are called %s, in different files of the kernel", proto.Same+1, symbol)
+	case !c.f.Traceable(symbol):
+		return fmt.Sprintf("the kernel does not let %s be traced", symbol)
+	case slots > maxRegs:
+		return fmt.Sprintf("the parameters of %s take %d registers, of %d", symbol, slots, maxRegs)
+	case h.wantsRegisters() && !h.plan.Attach.Regs:
+		return "a trampoline does not see the registers"
+	case slices.ContainsFunc(proto.Params, wide):
+		return fmt.Sprintf("a parameter of %s is a struct, which trampolines of this kernel do not pass on", symbol)
+	}
+	return ""
 }
 
 // atLeast compares the kernel's release.
@@ -238,7 +263,7 @@ func (c *compiler) known(name string) bool {
 // notFound refuses a hook on a function that this kernel does not have, or lets it be inactive.
 func (c *compiler) notFound(h *hook, regs bool) {
 	why := fmt.Sprintf("kernel %s has no function %s", c.f.KernelRelease(), h.plan.Attach.Symbol)
-	if h.kprobe.CallNotFound.Value || c.o.AllowMissing {
+	if c.mayMiss(h) {
 		c.inactive(h, why)
 		return
 	}
@@ -278,13 +303,21 @@ func (c *compiler) meant(name string) string {
 	return meant
 }
 
+// mayMiss says whether a hook may be left out. One that enforces never is: whoever relies on it would not be told.
+func (c *compiler) mayMiss(h *hook) bool {
+	if h.enforces() {
+		return false
+	}
+	return h.kprobe != nil && h.kprobe.CallNotFound.Value || c.o.AllowMissing
+}
+
 // impossible refuses a hook that this kernel cannot have, or lets it be inactive.
 func (c *compiler) impossible(h *hook) {
 	var notes []string
 	for _, t := range h.plan.Tried {
 		notes = append(notes, t.Backend.Asked()+": "+t.Why)
 	}
-	if h.kprobe != nil && h.kprobe.CallNotFound.Value || c.o.AllowMissing {
+	if c.mayMiss(h) {
 		c.inactive(h, strings.Join(notes, "; "))
 		return
 	}
@@ -293,14 +326,17 @@ func (c *compiler) impossible(h *hook) {
 	for _, n := range notes {
 		d.WithNote("%s", n)
 	}
-	if h.kprobe != nil {
+	if h.kprobe != nil && !h.enforces() {
 		d.WithHint("ignore: {callNotFound: true} lets the policy load without this hook")
 	}
 }
 
 func (h *hook) what() string {
-	if h.tp != nil {
+	switch {
+	case h.tp != nil:
 		return h.tp.Subsystem.Value + "/" + h.tp.Event.Value
+	case h.lsm != nil:
+		return h.lsm.Hook.Value
 	}
 	return h.call
 }
@@ -522,7 +558,7 @@ func (c *compiler) resolveTracepoint(h *hook) {
 // noTracepoint refuses a tracepoint that the kernel does not have, or lets its hook be inactive.
 func (c *compiler) noTracepoint(h *hook, b plan.Backend, why, hint string) {
 	h.tried(b, "%s", why)
-	if c.o.AllowMissing {
+	if c.mayMiss(h) {
 		c.inactive(h, why)
 		return
 	}

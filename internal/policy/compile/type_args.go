@@ -63,6 +63,26 @@ var types = []typeRow{
 	{name: "module", typ: plan.TypeModule, c: []string{"struct module *"}}, {name: "load_info", typ: plan.TypeLoadInfo, c: []string{"struct load_info *"}},
 }
 
+// autoParam is the type of a parameter as the kernel declares it; "auto" if it does not follow.
+func autoParam(proto *kernel.Func, i int) string {
+	if proto == nil || i >= len(proto.Params) {
+		return "auto"
+	}
+	p := proto.Params[i]
+	for j := range types {
+		if len(types[j].c) > 0 && slices.Contains(types[j].c, strings.TrimPrefix(p.Type, "const ")) {
+			return types[j].name
+		}
+	}
+	switch {
+	case !p.Int:
+		return "auto"
+	case p.Signed:
+		return fmt.Sprintf("int%d", p.Bits)
+	}
+	return fmt.Sprintf("uint%d", p.Bits)
+}
+
 func rowOf(name string) *typeRow {
 	for i := range types {
 		if types[i].name == name {
@@ -205,6 +225,9 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 	}
 	if a.Resolve.Value != "" {
 		return c.typeResolved(h, a, r, t)
+	}
+	if name == "auto" && h.lsm != nil {
+		name = autoParam(h.access.proto, i)
 	}
 	switch {
 	case name == "auto":

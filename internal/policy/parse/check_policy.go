@@ -167,6 +167,7 @@ var knownOptions = map[string]struct {
 }{
 	"disable-kprobe-multi":   {isBool, "true or false"},
 	"disable-uprobe-multi":   {isBool, "true or false"},
+	"override-fallback":      {func(s string) bool { return s == "sigkill" }, "sigkill"},
 	"override-method":        {func(s string) bool { return s == "override-return" || s == "fmod-ret" }, "override-return or fmod-ret"},
 	"policy-mode":            {func(s string) bool { return s == "enforce" || s == "monitor" }, "enforce or monitor"},
 	"sleepable-preload-size": {isSize, "a positive number"},

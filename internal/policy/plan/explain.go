@@ -62,13 +62,15 @@ var backendWords = [BackendCount]string{
 	BackendSockCreate:  "where a process makes an IP socket, at the root of the cgroups (cgroup/sock_create)",
 	BackendSockRelease: "where a process lets an IP socket go, at the root of the cgroups (cgroup/sock_release)",
 	BackendTp:          "at a tracepoint that stands for the function (raw_tracepoint)",
+	BackendFmodRet:     "at the entry of the function, by a trampoline that may return in its place (fmod_ret)",
+	BackendLSM:         "at the hook of the security modules, which may deny (lsm)",
 }
 
 // Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md.
 var backendCost = [BackendCount]int{
 	BackendFentry: 130, BackendFexit: 191, BackendKprobeMulti: 265, BackendKprobe: 361, BackendKretprobe: 894, BackendRawTp: 138,
 	BackendTracepoint: 445, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
-	BackendSockRelease: 150, BackendTp: 138,
+	BackendSockRelease: 150, BackendTp: 138, BackendFmodRet: 195, BackendLSM: 180,
 }
 
 const (
@@ -213,6 +215,9 @@ func (h *Hook) explain(b *strings.Builder) {
 	for _, c := range h.Caveats {
 		line("mind", "%s", c)
 	}
+	if h.onlySignals() {
+		line("mind", "a signal ends the process when the call returns to it, not the call: what it was about to do may still happen")
+	}
 	if h.excludesPaths() {
 		line("mind", "files without a path, such as pipes and sockets, pass a negative test of it")
 	}
@@ -336,6 +341,9 @@ func (s *Source) words() string {
 	return from
 }
 
+// signalNames are those that people know by name.
+var signalNames = map[int]string{1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 10: "SIGUSR1", 12: "SIGUSR2", 15: "SIGTERM", 18: "SIGCONT", 19: "SIGSTOP"}
+
 // does says what a rule orders.
 func (h *Hook) does(a *Actions) string {
 	words := []string{"an event"}
@@ -365,7 +373,25 @@ func (h *Hook) does(a *Actions) string {
 	if a.Baseline {
 		words = append(words, "and from now on what is found is what later changes are compared with")
 	}
+	for _, n := range a.Signals {
+		switch {
+		case n == 9:
+			words = append(words, "the process is killed")
+		case signalNames[n] != "":
+			words = append(words, "the process gets "+signalNames[n])
+		default:
+			words = append(words, fmt.Sprintf("the process gets signal %d", n))
+		}
+	}
+	if a.Override {
+		words = append(words, fmt.Sprintf("the call does not take place and returns %d", a.Error))
+	}
 	return strings.Join(words, ", ")
+}
+
+// onlySignals says whether a rule sends signals and does not stop the call.
+func (h *Hook) onlySignals() bool {
+	return slices.ContainsFunc(h.Rules, func(r Rule) bool { return len(r.Do.Signals) > 0 && !r.Do.Override })
 }
 
 // excludesPaths says whether a path is tested for what it must not be.

@@ -24,6 +24,7 @@ type Plan struct {
 	Section   string // "kprobes", "tracepoints", ...; empty if the policy has no hooks
 	Hooks     []Hook
 	Loader    bool  // executable mappings are told (process_loader)
+	Monitor   bool  // what enforces is only told, until somebody changes the mode
 	Sets      []Set // sets of processes that the rules refer to
 }
 
@@ -35,6 +36,7 @@ const (
 	EventUnknown EventKind = iota
 	EventKprobe
 	EventTracepoint
+	EventLSM
 )
 
 // Hook is one hook of one policy on one attach point. A list in the policy gives one Hook for each of its functions, but
@@ -95,12 +97,14 @@ const (
 	BackendSockCreate  // equivalent: cgroup sock_create
 	BackendSockRelease // equivalent: cgroup sock_release
 	BackendTp          // equivalent: raw tracepoint, of which conditions on the arguments choose some calls
+	BackendFmodRet     // trampoline at the entry of a function, which may return in its place
+	BackendLSM         // hook of the security modules, which may deny
 	BackendCount
 )
 
 var backendNames = [BackendCount]string{
 	"none", "fentry", "fexit", "kprobe.multi", "kprobe", "kretprobe", "raw_tracepoint", "tracepoint", "sys_enter", "sys_exit",
-	"sock_ops", "cgroup/sock_create", "cgroup/sock_release", "tp",
+	"sock_ops", "cgroup/sock_create", "cgroup/sock_release", "tp", "fmod_ret", "lsm",
 }
 
 // String returns the name that status and explain print.
@@ -112,7 +116,7 @@ func (b Backend) String() string {
 }
 
 // Equivalent says whether the back-end stands for a function that the kernel lets nobody hook.
-func (b Backend) Equivalent() bool { return b >= BackendSysEnter && b < BackendCount }
+func (b Backend) Equivalent() bool { return b >= BackendSysEnter && b <= BackendTp }
 
 // Attach says where a program runs. Hooks with the same Key share one program.
 type Attach struct {
@@ -262,8 +266,14 @@ type Actions struct {
 	KernelStack bool
 	UserStack   bool
 	Track       []Track
+	Signals     []int // to the current process, sorted, unique
+	Override    bool  // the call does not take place, and returns Error
+	Error       int32
 	Baseline    bool // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
 }
+
+// Enforces says whether anything is ordered that changes what the process does.
+func (a *Actions) Enforces() bool { return len(a.Signals) > 0 || a.Override }
 
 // Scope is what a rate limit counts by.
 type Scope uint8

@@ -377,6 +377,12 @@ func (a *Actions) String() string {
 	if a.Baseline {
 		words = append(words, "new baseline")
 	}
+	for _, n := range a.Signals {
+		words = append(words, fmt.Sprintf("signal %d", n))
+	}
+	if a.Override {
+		words = append(words, fmt.Sprintf("return %d", a.Error))
+	}
 	s := strings.Join(words, ", ")
 	if a.Last != "" || a.LastReturn != "" {
 		s += fmt.Sprintf(" (%s/%s)", a.Last, a.LastReturn)

@@ -6,21 +6,22 @@ import (
 	"tetragon/internal/policy"
 )
 
-// enforcing are the actions that do more than tell.
-var enforcing = map[string]bool{"Sigkill": true, "Signal": true, "Override": true, "NotifyEnforcer": true, "Set": true}
-
 // modeOf says what mode a policy has when it is loaded, and what is odd about the one that it asks for. Unlike upstream it
 // looks at all hooks, at actions of the return and at macros: what is enforced there is enforced too.
-func modeOf(p *policy.Policy) (m Mode, warning string) {
+// over, if it is one, stands in the place of the mode that the policy asks for.
+func modeOf(p *policy.Policy, over Mode) (m Mode, warning string) {
 	asked := ""
 	for _, o := range p.Options {
 		if o.Name.Value == "policy-mode" {
 			asked = o.Value.Value
 		}
 	}
+	if over != ModeUnknown {
+		asked = over.String()
+	}
 	if !enforces(p) {
 		if asked != "" {
-			warning = "option policy-mode has no effect: nothing in this policy enforces, so its mode is monitor_only"
+			warning = "the mode that is asked for has no effect: nothing in this policy enforces, so its mode is monitor_only"
 		}
 		return ModeMonitorOnly, warning
 	}
@@ -56,7 +57,7 @@ func enforces(p *policy.Policy) bool {
 		for i := range sels {
 			for _, as := range [][]policy.Action{sels[i].Actions, sels[i].ReturnActions} {
 				for j := range as {
-					if enforcing[as[j].Action.Value] {
+					if policy.Enforcing[as[j].Action.Value] {
 						return true
 					}
 				}

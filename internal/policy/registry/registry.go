@@ -120,6 +120,7 @@ func refuse(kind error, format string, args ...any) error {
 type Sensors interface {
 	Add(p *plan.Plan) (uint32, error)
 	Replace(id uint32, p *plan.Plan) error
+	SetMode(id uint32, monitor bool) error
 	Enable(id uint32) error
 	Disable(id uint32) error
 	Remove(id uint32) error
@@ -132,6 +133,7 @@ type Text struct {
 	Name   string // of the file; for diagnostics, may be empty
 	YAML   []byte
 	Getenv func(string) (string, bool) // for ${NAME}; nil: no variable is defined
+	Mode   Mode                        // to begin with, in the place of the one that the policy asks for; ModeUnknown: that one
 }
 
 // Options of a Registry.
@@ -318,9 +320,12 @@ func (r *Registry) AddBroken(domain string, t Text, cause error) {
 // load compiles and loads a new entry.
 func (r *Registry) load(e *entry, p *policy.Policy, parsed *policy.Diagnostics) error {
 	pl, warnings, err := r.compile(p, parsed)
-	mode, modeWarning := modeOf(p)
+	mode, modeWarning := modeOf(p, e.text.Mode)
 	if modeWarning != "" {
 		warnings = append(warnings, modeWarning)
+	}
+	if pl != nil {
+		pl.Monitor = mode == ModeMonitor
 	}
 	var id uint32
 	if err == nil && pl.Loader {
@@ -353,10 +358,11 @@ func (r *Registry) replace(e *entry, p *policy.Policy, t Text, parsed *policy.Di
 	if err != nil {
 		return err
 	}
-	mode, modeWarning := modeOf(p)
+	mode, modeWarning := modeOf(p, t.Mode)
 	if modeWarning != "" {
 		warnings = append(warnings, modeWarning)
 	}
+	pl.Monitor = mode == ModeMonitor
 	if pl.Loader && e.state != StateDisabled {
 		if err := r.wantLoader(true); err != nil {
 			return err
@@ -508,6 +514,13 @@ func (r *Registry) Configure(k Key, enable *bool, m *Mode) error {
 			return err
 		}
 	}
+	if m != nil && *m != e.mode {
+		if err := r.o.Sensors.SetMode(e.sensor, *m == ModeMonitor); err != nil {
+			return fmt.Errorf("set the mode of policy %s: %w", k, err)
+		}
+		r.set(e, func() { e.mode = *m })
+		r.o.Log.Info("policy mode set", "policy", k.String(), "state", m.String())
+	}
 	if enable == nil {
 		return nil
 	}
@@ -527,7 +540,7 @@ func (e *entry) mayHave(m Mode) error {
 		return refuse(ErrInvalid, "policy %s: a mode to set is enforce or monitor", e.key)
 	case e.mode == ModeMonitorOnly:
 		return refuse(ErrInvalid, "policy %s: its mode is monitor_only, as nothing in it enforces; it cannot be set", e.key)
-	case e.mode != m:
+	case e.sensor == 0:
 		return refuse(ErrState, "policy %s: it is not loaded, so its mode cannot be set", e.key)
 	}
 	return nil

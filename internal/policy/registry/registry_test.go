@@ -28,6 +28,7 @@ type kernel struct {
 	ids     uint32
 	loaded  map[uint32]*plan.Plan
 	off     map[uint32]bool
+	monitor map[uint32]bool
 	refuse  map[string]error // by what is asked
 	loading chan struct{}    // if set, Add says so and waits
 	loader  bool
@@ -60,6 +61,9 @@ func (k *kernel) do(what string, f func()) error {
 
 func (k *kernel) Replace(id uint32, p *plan.Plan) error {
 	return k.do("replace", func() { k.loaded[id] = p })
+}
+func (k *kernel) SetMode(id uint32, monitor bool) error {
+	return k.do("mode", func() { k.monitor[id] = monitor })
 }
 func (k *kernel) Enable(id uint32) error  { return k.do("enable", func() { delete(k.off, id) }) }
 func (k *kernel) Disable(id uint32) error { return k.do("disable", func() { k.off[id] = true }) }
@@ -136,7 +140,7 @@ func compile(p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
 
 func start(t *testing.T) (*registry.Registry, *kernel, *bytes.Buffer) {
 	t.Helper()
-	k := &kernel{loaded: map[uint32]*plan.Plan{}, off: map[uint32]bool{}, refuse: map[string]error{}}
+	k := &kernel{loaded: map[uint32]*plan.Plan{}, off: map[uint32]bool{}, monitor: map[uint32]bool{}, refuse: map[string]error{}}
 	log := new(bytes.Buffer)
 	return registry.New(registry.Options{
 		Sensors: k, Parse: parse, Compile: compile, Log: slog.New(slog.NewTextHandler(log, nil)),
@@ -324,7 +328,7 @@ func TestLife(t *testing.T) {
 }
 
 func TestMode(t *testing.T) {
-	r, _, _ := start(t)
+	r, k, _ := start(t)
 	add(t, r, "tells mode=monitor")
 	add(t, r, "kills kills")
 	add(t, r, "watches kills mode=monitor")
@@ -335,12 +339,26 @@ func TestMode(t *testing.T) {
 	if d := cmp.Diff([]string{"monitor_only", "enforce", "monitor"}, got); d != "" {
 		t.Errorf("modes (-want +got):\n%s", d)
 	}
-	if w := r.List("")[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "policy-mode has no effect") {
+	if w := r.List("")[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "has no effect") {
 		t.Errorf("warnings %q", w)
 	}
 	wantErr(t, r.SetMode(key("tells"), registry.ModeMonitor), registry.ErrInvalid, "its mode is monitor_only")
 	wantErr(t, r.SetMode(key("kills"), registry.ModeMonitorOnly), registry.ErrInvalid, "enforce or monitor")
 	if err := r.SetMode(key("kills"), registry.ModeEnforce); err != nil {
+		t.Error(err)
+	}
+	if err := r.SetMode(key("kills"), registry.ModeMonitor); err != nil || !k.monitor[2] || r.List("")[1].Mode != registry.ModeMonitor {
+		t.Errorf("set mode monitor: %v, kernel %v, listed %v", err, k.monitor, r.List("")[1].Mode)
+	}
+	if !k.loaded[3].Monitor || k.loaded[2].Monitor {
+		t.Error("the kernel is not told the mode to begin with")
+	}
+	over := text("over kills")
+	over.Mode = registry.ModeMonitor
+	if err := r.Add(registry.DomainGRPC, over, false); err != nil || !k.loaded[4].Monitor || r.List("")[3].Mode != registry.ModeMonitor {
+		t.Errorf("a mode that is asked for beside the text: %v", err)
+	}
+	if err := r.Delete(key("over")); err != nil {
 		t.Error(err)
 	}
 	// The mode is looked at before anything changes.

@@ -33,6 +33,9 @@ type HookStatus struct {
 // HookStats is what one hook of a plan has done.
 type HookStats = sensor.HookStats
 
+// RuleStats is what one selector has done.
+type RuleStats = sensor.RuleStats
+
 // Status is all that is known of one policy.
 type Status struct {
 	ID          uint64
@@ -99,6 +102,8 @@ func HookName(h *plan.Hook) string {
 		return fmt.Sprintf("tracepoint:%s/%s", h.Subsys, h.TpEvent)
 	case h.Section == "fentries":
 		return "fentry:" + h.Name
+	case h.Event == plan.EventLSM:
+		return "lsm:" + h.Name
 	}
 	return "kprobe:" + h.Name
 }
@@ -161,6 +166,8 @@ func sensorNames(p *plan.Plan) []string {
 			name = "generic_tracepoint"
 		case p.Hooks[i].Section == "fentries":
 			name = "generic_fentry"
+		case p.Hooks[i].Event == plan.EventLSM:
+			name = "generic_lsm"
 		}
 		if !slices.Contains(out, name) {
 			out = append(out, name)

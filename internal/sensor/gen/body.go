@@ -24,22 +24,25 @@ type Options struct {
 
 // Places on the stack of a main function, below R10. The first is struct hook_call.
 const (
-	callAt  = -80
+	callAt  = -88
 	bufAt   = callAt + 8
-	stepAt  = -88  // what a load through memory brought
-	keyAt   = -96  // the length while something else is compared
-	auxAt   = -104 // one value while another is read
-	stepNAt = -112 // which load failed
-	rowAt   = -116 // row of the buffer, as a key
-	blurAt  = -128 // see blur
-	sizeAt  = -136 // a size while the place is read
-	limitAt = -144 // another one
-	endAt   = -152 // address of the end of a string
-	slotsAt = -160 // and down: see slotAt; few, as all functions that are under way share 512 bytes
+	wordsAt = callAt + 12 // a byte; then one that says that rules enforce
+	errorAt = callAt + 14 // 16 bits: what the function has to return
+	sentAt  = callAt + 16 // signals
+	stepAt  = -96         // what a load through memory brought; signals that are wanted
+	keyAt   = -104        // the length while something else is compared
+	auxAt   = -112        // one value while another is read
+	stepNAt = -120        // which load failed
+	rowAt   = -124        // row of the buffer, as a key
+	blurAt  = -136        // see blur
+	sizeAt  = -144        // a size while the place is read
+	limitAt = -152        // another one
+	endAt   = -160        // address of the end of a string
+	slotsAt = -168        // and down: see slotAt; few, as all functions that are under way share 512 bytes
 	maxSlot = 24
 )
 
-func liveAt(word int) int16 { return int16(callAt + 16 + 8*word) }
+func liveAt(word int) int16 { return int16(callAt + 24 + 8*word) }
 
 // body is one main function under construction.
 type body struct {
@@ -87,6 +90,10 @@ func attachTo(spec *ebpf.ProgramSpec, a *plan.Attach) {
 		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachTraceFEntry, a.Symbol
 	case plan.BackendFexit:
 		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachTraceFExit, a.Symbol
+	case plan.BackendFmodRet:
+		spec.Type, spec.AttachType, spec.AttachTo = ebpf.Tracing, ebpf.AttachModifyReturn, a.Symbol
+	case plan.BackendLSM:
+		spec.Type, spec.AttachType, spec.AttachTo = ebpf.LSM, ebpf.AttachLSMMac, a.Symbol
 	case plan.BackendRawTp, plan.BackendTp, plan.BackendSysEnter, plan.BackendSysExit:
 		spec.Type = ebpf.RawTracepoint
 	case plan.BackendKprobeMulti:
@@ -125,6 +132,7 @@ func (b *body) emit() {
 	exit := c.label()
 	b.out = exit
 	c.add(asm.Mov.Reg(asm.R9, asm.R1))
+	b.noVerdict()
 	if b.p.Attach.Backend == plan.BackendSockOps {
 		c.add(asm.LoadMem(asm.R1, asm.R9, sockOpsOp, asm.Word), asm.JNE.Imm(asm.R1, tcpConnectCB, b.out))
 	}
@@ -150,6 +158,7 @@ func (b *body) emit() {
 	if b.o.Test {
 		b.result()
 	} else {
+		b.enforce()
 		b.takeBuffer()
 		b.gather()
 		b.finishCall()
@@ -227,7 +236,8 @@ func (b *body) exit() {
 		)
 		c.here(last)
 	}
-	c.add(asm.Mov.Imm(asm.R0, exitCode(b.p.Attach.Backend)), asm.Return())
+	b.verdict()
+	c.add(asm.Return())
 }
 
 // takeBuffer gets the place where values and the record are put together. From here on every way out gives it back.
@@ -309,7 +319,6 @@ func (b *body) finishCall() {
 	c.add(
 		asm.StoreImm(asm.R10, callAt, int64(int32(b.p.ID)), asm.Word),
 		asm.StoreImm(asm.R10, callAt+4, int64(b.o.Base), asm.Word),
-		asm.StoreImm(asm.R10, callAt+12, int64(b.words), asm.Word),
 	)
 	if b.words == 1 {
 		c.add(asm.StoreMem(asm.R10, liveAt(0), asm.R6, asm.DWord))

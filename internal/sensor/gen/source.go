@@ -97,7 +97,7 @@ func (b *body) start(s *plan.Source, fail string) {
 func (b *body) argument(n int) {
 	c := b.c
 	switch b.p.Attach.Backend {
-	case plan.BackendFentry, plan.BackendFexit:
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendFmodRet:
 		// A plain load would give a typed pointer, which no function of the library takes.
 		c.add(
 			asm.Mov.Reg(asm.R1, asm.R9), asm.Mov.Imm(asm.R2, int32(n)), asm.Mov.Reg(asm.R3, asm.R10), asm.Add.Imm(asm.R3, stepAt),
@@ -116,6 +116,10 @@ func (b *body) argument(n int) {
 		// kernel: struct bpf_sock_ops_kern { struct sock *sk; ... }
 		b.contextAddress()
 		b.read(asm.R1, 0, 8, false, b.out)
+		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
+	case plan.BackendLSM: // likewise; not all kernels have that function for these programs
+		b.contextAddress()
+		b.read(asm.R1, int64(8*n), 8, false, b.out)
 		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
 	case plan.BackendSockCreate, plan.BackendSockRelease:
 		b.contextAddress() // kernel: the context of these programs is the struct sock

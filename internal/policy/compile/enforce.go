@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"tetragon/internal/kernel"
+	"tetragon/internal/policy"
+	"tetragon/internal/policy/plan"
+)
+
+// optionFallback is the option of a policy that has Sigkill in the place of an Override that the kernel cannot do.
+const optionFallback = "override-fallback"
+
+// sigkill is SIGKILL, from include/uapi/asm-generic/signal.h.
+const sigkill = 9
+
+// signal makes a rule send a signal, of which the parser knows that there is one, to the current process.
+func signal(n int, do *plan.Actions) {
+	if !slices.Contains(do.Signals, n) {
+		do.Signals = append(do.Signals, n)
+		slices.Sort(do.Signals)
+	}
+}
+
+// minError is the least number that the kernel takes for an error.
+const minError = -4095
+
+// overrides says whether a selector of the hook makes the function return something.
+func (h *hook) overrides() bool {
+	for i := range h.selectors {
+		if slices.ContainsFunc(h.selectors[i].Actions, func(a policy.Action) bool { return a.Action.Value == "Override" }) {
+			return true
+		}
+	}
+	return false
+}
+
+// enforces says whether a selector of the hook orders more than to be told.
+func (h *hook) enforces() bool {
+	for i := range h.selectors {
+		for _, as := range [][]policy.Action{h.selectors[i].Actions, h.selectors[i].ReturnActions} {
+			if slices.ContainsFunc(as, func(a policy.Action) bool { return policy.Enforcing[a.Action.Value] }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// byOverride puts a hook that overrides where the kernel lets a program do so. If there is no such place it is refused, or
+// left to be hooked in another way, if the policy says that it then kills.
+func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
+	guard := strings.HasPrefix(h.call, "security_")
+	why := c.noTrampoline(h, proto, kernel.FmodRet)
+	switch {
+	case exit:
+		c.d.Error(h.kprobe.Return.Place, "not-yet-supported", "Override on a hook that tells the return value is not supported yet").
+			WithHint("make two hooks: one with Override, one with return: true")
+		h.dead = true
+		return
+	case why != "":
+	case !guard:
+		why = fmt.Sprintf("the kernel lets no program return in the place of %s", h.call)
+	case proto.Return.Type != "int":
+		why = fmt.Sprintf("%s returns %s, which is no error", h.call, proto.Return.Type)
+	default:
+		h.plan.Attach.Backend = plan.BackendFmodRet
+		return
+	}
+	h.tried(plan.BackendFmodRet, "%s", why)
+	if c.opts.fallback {
+		h.killInstead = true
+		return
+	}
+	h.dead = true
+	d := c.d.Error(h.at, "cannot-override", "%s cannot be overridden on kernel %s", h.what(), c.f.KernelRelease())
+	for _, t := range h.plan.Tried {
+		d.WithNote("%s: %s", t.Backend.Asked(), t.Why)
+	}
+	d.WithHint("override the security_... function that guards it; or let option %s: sigkill kill instead", optionFallback)
+}
+
+// override makes a rule return an error in the place of the call.
+func (c *compiler) override(h *hook, a *policy.Action, do *plan.Actions) {
+	if h.killInstead {
+		signal(sigkill, do)
+		mind := fmt.Sprintf("%s cannot be overridden on this kernel: the process is killed instead, and the call takes place", h.what())
+		if !slices.Contains(h.plan.Caveats, mind) {
+			h.plan.Caveats = append(h.plan.Caveats, mind)
+		}
+		return
+	}
+	n := a.ArgError.Value
+	if n >= 0 || n < minError {
+		at := a.ArgError.Place
+		if !a.ArgError.Set {
+			at = a.Place
+		}
+		c.d.Error(at, "override-error", "%s denies by an error from %d to -1; %d would let it happen", h.what(), minError, n).WithHint("argError: -1")
+		return
+	}
+	if do.Override {
+		c.d.Error(a.Place, "too-many-actions", "a selector has one Override")
+		return
+	}
+	do.Override, do.Error = true, int32(n)
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gen
+
+import (
+	"github.com/cilium/ebpf/asm"
+
+	"tetragon/internal/policy/plan"
+)
+
+// What rules order to be done at once. Which rules decide is found by generated code: the first of each group that is alive.
+// So there is no loop, and no state of a loop that the verifier could take for constant. What they order is read from the
+// table of rules, as the mode of a policy changes while its programs run.
+
+// orders says whether a rule orders anything of this kind.
+func (b *body) orders(i int) bool { return b.p.Rules[i].Do.Enforces() }
+
+// enforces says whether any rule does.
+func (b *body) enforces() bool {
+	for i := range b.p.Rules {
+		if b.orders(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// overrides says whether the program can make the function return something else than it wants.
+func overrides(b plan.Backend) bool {
+	return b == plan.BackendFmodRet || b == plan.BackendLSM
+}
+
+// noVerdict notes that nothing was ordered yet.
+func (b *body) noVerdict() {
+	w := int64(b.words)
+	if b.enforces() {
+		w |= 1 << 8
+	}
+	b.c.add(asm.StoreImm(asm.R10, wordsAt, w, asm.Word))
+}
+
+// enforce carries out what the rules that decide order.
+func (b *body) enforce() {
+	if !b.enforces() {
+		return
+	}
+	c := b.c
+	signals := false
+	for i := range b.p.Rules {
+		signals = signals || len(b.p.Rules[i].Do.Signals) > 0
+	}
+	c.add(storeImm64(asm.R10, sentAt, 0))
+	if signals {
+		c.add(storeImm64(asm.R10, stepAt, 0))
+		b.deciding(func(i int) bool { return len(b.p.Rules[i].Do.Signals) > 0 }, func(i int) {
+			c.add(
+				asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_signals"),
+				asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord), asm.Or.Reg(asm.R1, asm.R0), asm.StoreMem(asm.R10, stepAt, asm.R1, asm.DWord),
+			)
+		})
+		none := c.label()
+		c.add(
+			asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord), asm.JEq.Imm(asm.R1, 0, none),
+			call("enforce_send"), asm.StoreMem(asm.R10, sentAt, asm.R0, asm.DWord),
+		)
+		c.here(none)
+	}
+	b.deciding(b.orders, func(i int) {
+		c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadMem(asm.R2, asm.R10, sentAt, asm.DWord), call("enforce_count"))
+		if !b.p.Rules[i].Do.Override {
+			return
+		}
+		if !overrides(b.p.Attach.Backend) {
+			b.fail("%s overrides nothing", b.p.Attach.Backend)
+			return
+		}
+		// The first policy's error stands.
+		next := c.label()
+		b.jumpNone(next)
+		c.add(asm.LoadMem(asm.R1, asm.R10, errorAt, asm.Half), asm.JNE.Imm(asm.R1, 0, next), asm.StoreMem(asm.R10, errorAt, asm.R0, asm.Half))
+		c.here(next)
+	})
+}
+
+// noError is ENFORCE_NONE of bpf/abi/hook.h; the package's test compares them.
+const noError = 1<<31 - 1
+
+// jumpNone jumps if R0 says that nothing is to be overridden.
+func (b *body) jumpNone(label string) {
+	b.c.add(asm.JEq.Imm(asm.R0, noError, label))
+}
+
+// deciding does something for each rule that `which` says and that is the first of its group that is alive.
+func (b *body) deciding(which func(int) bool, do func(int)) {
+	c := b.c
+	for g := range b.p.Groups {
+		group := &b.p.Groups[g]
+		for i := group.First; i < group.First+len(group.Hook.Rules); i++ {
+			if !which(i) {
+				continue
+			}
+			next := c.label()
+			for w := group.First / 64; w <= i/64; w++ {
+				// Of the group's rules in this word up to this one, only this one.
+				lo, hi := max(group.First-64*w, 0), min(i-64*w, 63)
+				mask := ^uint64(0) >> (63 - hi) &^ (1<<lo - 1)
+				want := uint64(0)
+				if w == i/64 {
+					want = 1 << (i % 64)
+				}
+				if b.words == 1 {
+					c.add(asm.Mov.Reg(asm.R1, asm.R6))
+				} else {
+					c.add(asm.LoadMem(asm.R1, asm.R10, liveAt(w), asm.DWord))
+				}
+				b.andImm(asm.R1, mask)
+				c.jumpImm(asm.JNE, asm.R1, want, next)
+			}
+			do(i)
+			c.here(next)
+		}
+	}
+}
+
+// minError is the least number that the kernel takes for an error.
+const minError = -4095
+
+// verdict leaves in R0 what the program returns.
+func (b *body) verdict() {
+	c := b.c
+	if !overrides(b.p.Attach.Backend) || b.o.Test {
+		c.add(asm.Mov.Imm(asm.R0, exitCode(b.p.Attach.Backend)))
+		return
+	}
+	denies, done := c.label(), c.label()
+	c.add(
+		asm.LoadMem(asm.R0, asm.R10, errorAt, asm.Half), asm.LSh.Imm(asm.R0, 48), asm.ArSh.Imm(asm.R0, 48),
+		asm.JSGT.Imm(asm.R0, 0, denies), asm.JSGE.Imm(asm.R0, minError, done), // bound: what an LSM hook may return
+	)
+	c.here(denies)
+	c.add(asm.Mov.Imm(asm.R0, -1))
+	c.here(done)
+}
