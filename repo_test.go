@@ -30,15 +30,16 @@ const module = "tetragon"
 // importOrder says which of our packages a package may import. Names are below internal/, but for api, bpf and cmd.
 // "a, b < c" lets c import a and b; what is not said is forbidden, also by way of others. Test files may import more.
 const importOrder = `
-NONE < abi, config, event, metrics, api, bpf, policy, policy/plan;
+NONE < abi, config, event, metrics, api, bpf, policy/expr;
+policy/expr < policy, policy/plan;
 NONE < nearest;
 nearest < kernel, config, policy/parse, policy/compile;
 
 # the policy lane, downwards
-policy < policy/parse;
-kernel, policy, policy/plan < policy/compile;
+policy, policy/expr < policy/parse;
+kernel, policy, policy/expr, policy/plan < policy/compile;
 policy/plan < policy/simulate;
-bpf, policy/plan < sensor/gen;
+bpf, policy/expr, policy/plan < sensor/gen;
 NONE < policies;
 
 # the event lane, upwards
