@@ -67,6 +67,7 @@ NONE < scenario, test/victim, tools/vmlab, tools/testsum;
 abi < abi/abitest;
 bpf < tools/abigen;
 api < tools/encgen;
+config, metrics < tools/docgen;
 `
 
 // heavy says who may import what is heavy or dangerous, outside tests.

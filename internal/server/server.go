@@ -55,6 +55,8 @@ type Options struct {
 	Policies            Policies // nil: this agent runs none
 	DeprecatedPolicyRPC bool     // answer EnableTracingPolicy and DisableTracingPolicy
 
+	Calls *metrics.RPCs // counts calls; nil: nobody does
+
 	MaxStreams int // event streams at a time; 0: 256
 }
 
@@ -75,7 +77,8 @@ func New(o Options) *Server {
 	}
 	s := &Server{opts: o}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.UnaryInterceptor(s.refuse))
+	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.ChainUnaryInterceptor(s.countUnary, s.refuse),
+		grpc.StreamInterceptor(s.countStream))
 	tetragon.RegisterFineGuidanceSensorsServer(s.grpc, sensors{server: s})
 	tetragon.RegisterEventLogServiceServer(s.grpc, eventLog{log: o.EventLog})
 	return s

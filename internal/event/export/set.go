@@ -108,6 +108,9 @@ func (s *Set) Batch(evs []event.Event) {
 		return
 	}
 	now := s.now()
+	for _, k := range sinks {
+		k.choose(now)
+	}
 	for i := range evs {
 		s.give(&evs[i], sinks, now)
 	}
@@ -127,6 +130,48 @@ func (s *Set) Behind() bool {
 		}
 	}
 	return false
+}
+
+// Choice is what a sink takes.
+type Choice struct {
+	Filter    Matcher // nil: everything
+	Fields    Pruner  // nil: events are whole
+	RateLimit int     // events a minute; negative: no limit
+}
+
+// Choose changes what a file or standard output takes, by the name of the sink, from the next batch on.
+func (s *Set) Choose(name string, c Choice) {
+	for _, k := range *s.sinks.Load() {
+		if k.name == name {
+			k.next.Store(&c)
+		}
+	}
+}
+
+// choose takes over a change. Lane only.
+func (k *sink) choose(now time.Time) {
+	if k.next.Load() == nil {
+		return
+	}
+	if c := k.next.Swap(nil); c != nil {
+		k.match, k.prune, k.limit = c.Filter, c.Fields, newLimiter(c.RateLimit, now)
+	}
+}
+
+// Queue is what waits for one sink.
+type Queue struct {
+	Sink            string
+	Events          int
+	Bytes, MaxBytes int
+}
+
+// Queues tells what waits for each sink.
+func (s *Set) Queues() []Queue {
+	var out []Queue
+	for _, k := range *s.sinks.Load() {
+		out = append(out, k.q.state(k.name))
+	}
+	return out
 }
 
 // give encodes one event into the queues of the sinks that want it. Where two sinks share a format, the second copies
@@ -257,6 +302,8 @@ type sink struct {
 	// Of the lane.
 	count counts
 	owed  debts
+
+	next atomic.Pointer[Choice] // what the sink takes from the next batch on; nil: nothing has changed
 
 	refused atomic.Uint64 // events dropped by write errors so far
 	healthy atomic.Bool   // the last write went well
