@@ -39,6 +39,7 @@ nearest < kernel, config, policy/parse, policy/compile;
 policy, policy/expr < policy/parse;
 kernel, policy, policy/expr, policy/plan < policy/compile;
 policy/plan < policy/simulate;
+policy, policy/plan < policy/lint;
 bpf, policy/expr, policy/plan < sensor/gen;
 NONE < policies;
 
@@ -57,7 +58,7 @@ kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/regis
 
 # composition
 api, event, event/encode, event/export, event/filter, metrics, policy, policy/registry, process < server;
-api, config, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/simulate < cli;
+api, config, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/lint, policy/parse, policy/plan, policy/simulate < cli;
 abi, api, bpf, config, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
 config, daemon, kernel < cmd/tetragon;
 cli < cmd/tetra;
