@@ -67,7 +67,7 @@ func (b *body) dims() []dim {
 		kind  plan.FilterKind
 		word  int
 	}
-	groups, exprs := make(map[key][]use), make(map[string]int)
+	groups, exprs, inExpr := make(map[key][]use), make(map[string]int), make(map[int]bool)
 	var order []key
 	for r := range b.p.Rules {
 		for i := range b.p.Rules[r].Filters {
@@ -113,6 +113,7 @@ func (b *body) dims() []dim {
 			d.cost = costExpr
 			for _, v := range us[0].f.Expr.Uses() {
 				b.addSlot(v, 2, &next)
+				inExpr[v] = true
 			}
 			d.emit = func(next string) { b.expression(us[0].f.Expr, us, next) }
 		case k.kind == plan.FilterGained:
@@ -138,6 +139,9 @@ func (b *body) dims() []dim {
 	for _, v := range sortedValues(b.slots) {
 		if !b.inBuffer(v) {
 			b.c.add(storeImm64(asm.R10, b.slotAt(v)-8, intUnknown))
+			if inExpr[v] { // bound: kernels before 6.3 do not follow what is known of it, and refuse to load what was not stored
+				b.c.add(storeImm64(asm.R10, b.slotAt(v), 0))
+			}
 		}
 	}
 	slices.SortStableFunc(ds, func(x, y dim) int { return cmp.Compare(x.cost, y.cost) })
