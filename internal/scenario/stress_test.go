@@ -39,6 +39,21 @@ spec:
       matchActions: [{action: Sigkill}]
 `
 
+// refused is a policy whose call does not take place, where functions can be made to return an error.
+const refused = `apiVersion: cilium.io/v1alpha1
+kind: TracingPolicy
+metadata: {name: refused}
+spec:
+  kprobes:
+  - call: security_file_open
+    syscall: false
+    args: [{index: 0, type: file}]
+    selectors:
+    - matchArgs: [{index: 0, operator: Equal, values: ["%s"]}]
+      matchBinaries: [{operator: In, values: ["%s"]}]
+      matchActions: [{action: Override, argError: -13}]
+`
+
 // other is a policy on the same function that comes and goes.
 const other = `apiVersion: cilium.io/v1alpha1
 kind: TracingPolicy
@@ -57,6 +72,8 @@ type stress struct {
 	t      *testing.T
 	dir    string
 	victim string
+	secret string
+	ways   []func() bool // of doing what is denied; each says whether it could
 	rnd    *rand.Rand
 
 	tries, went atomic.Int64 // how often it was tried, and how often it was possible
@@ -84,23 +101,31 @@ func TestStress(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &stress{t: t, dir: dir, victim: filepath.Join(dir, "victim"), rnd: rand.New(rand.NewPCG(seed, 0)), want: n, did: make(map[string]int)}
+	s.ways = []func() bool{s.survives}
 	if err := copyProgram(os.Getenv(envVictim), s.victim); err != nil {
 		t.Fatal(err)
 	}
 	s.write(filepath.Join("policies", "denied.yaml"), fmt.Sprintf(denied, s.victim))
+	s.secret = filepath.Join(dir, "secret")
+	s.write("secret", "x")
+	if probes()["fentry"]() == nil {
+		s.ways = append(s.ways, s.opens)
+		s.write(filepath.Join("policies", "refused.yaml"), fmt.Sprintf(refused, s.secret, s.victim))
+	}
 	defer removePins(dir)
 
 	a := s.start(false)
 	defer func() { _ = a.kill() }()
-	if !s.try() {
-		t.Fatal("what is denied is possible with the agent alive and nothing else going on")
+	for i, way := range s.ways {
+		if way() {
+			t.Fatalf("what is denied (%d) is possible with the agent alive and nothing else going on", i)
+		}
 	}
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
 			for s.tries.Load() < s.want && !t.Failed() {
-				s.tries.Add(1)
-				if !s.try() {
+				if n := s.tries.Add(1); s.ways[int(n)%len(s.ways)]() {
 					s.went.Add(1)
 				}
 			}
@@ -116,7 +141,7 @@ func TestStress(t *testing.T) {
 			a = s.disturb(a)
 		}
 	}
-	fmt.Printf("%d tries, %d went; to the agent: %v\n", s.tries.Load(), s.went.Load(), s.did)
+	fmt.Printf("%d tries in %d ways, %d went; to the agent: %v\n", s.tries.Load(), len(s.ways), s.went.Load(), s.did)
 	if s.went.Load() != 0 {
 		t.Errorf("%d of %d denied operations were possible", s.went.Load(), s.tries.Load())
 	}
@@ -129,16 +154,22 @@ func (s *stress) write(name, text string) {
 	}
 }
 
-// try does what is denied, and says whether it was.
-func (s *stress) try() bool {
+// opens tries to open what it may not.
+func (s *stress) opens() bool {
+	out, _ := exec.Command(s.victim, "open", s.secret, "read").Output() // its status says the same
+	return !bytes.Contains(out, []byte("refused"))
+}
+
+// survives does what is not to be survived.
+func (s *stress) survives() bool {
 	cmd := exec.Command(s.victim, "syscall", "lseek", "-1", "1", "4711")
 	err := cmd.Run()
 	var e *exec.ExitError
 	if !errors.As(err, &e) {
-		return false
+		return true
 	}
 	w, ok := e.Sys().(syscall.WaitStatus)
-	return ok && w.Signaled() && w.Signal() == syscall.SIGKILL
+	return !ok || !w.Signaled() || w.Signal() != syscall.SIGKILL
 }
 
 // options of an agent, of this version or the next.
