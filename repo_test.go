@@ -30,12 +30,12 @@ const module = "tetragon"
 // importOrder says which of our packages a package may import. Names are below internal/, but for api, bpf and cmd.
 // "a, b < c" lets c import a and b; what is not said is forbidden, also by way of others. Test files may import more.
 const importOrder = `
-NONE < abi, config, event, metrics, api, bpf, policy, policy/plan;
+NONE < abi, config, elf, event, metrics, api, bpf, policy, policy/plan;
 NONE < kernel;
 
 # the policy lane, downwards
 policy < policy/parse;
-kernel, policy, policy/plan < policy/compile;
+elf, kernel, policy, policy/plan < policy/compile;
 policy/plan < policy/simulate;
 bpf, policy/plan < sensor/gen;
 NONE < policies;
@@ -50,18 +50,19 @@ api, event < event/filter, event/encode;
 event, event/encode, event/filter, metrics < event/export;
 
 # into the kernel
-abi, bpf, kernel, metrics, policy/plan, sensor/gen < sensor;
-kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/registry;
+abi, bpf, elf, kernel, metrics, policy/plan, sensor/gen < sensor;
+elf, kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/registry;
 
 # composition
 api, event, event/encode, event/export, event/filter, metrics, policy, policy/registry, process < server;
-api, config, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/simulate < cli;
-abi, api, bpf, config, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
+api, config, elf, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/simulate < cli;
+abi, api, bpf, config, elf, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
 config, daemon, kernel < cmd/tetragon;
 cli < cmd/tetra;
 
 # not in the product
-NONE < scenario, test/victim, tools/vmlab, tools/testsum;
+NONE < scenario, elf/elftest, tools/vmlab, tools/testsum;
+elf/elftest < test/victim;
 abi < abi/abitest;
 bpf < tools/abigen;
 api < tools/encgen;

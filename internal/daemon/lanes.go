@@ -228,6 +228,14 @@ func (l *lane) count(evs []event.Event) {
 			t = metrics.EventTracepoint
 			h := evs[i].Hook
 			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "tracepoint", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
+		case event.KindUprobe:
+			t = metrics.EventUprobe
+			h := evs[i].Hook
+			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "uprobe", Subsys: h.Path, Name: placeName(h)}, evs[i].Process.Binary)
+		case event.KindUsdt:
+			t = metrics.EventUsdt
+			h := evs[i].Hook
+			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "usdt", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
 		case event.KindLoader:
 			t = metrics.EventLoader
 		default:
@@ -235,6 +243,14 @@ func (l *lane) count(evs []event.Event) {
 		}
 		l.counters.Events.Count(t, evs[i].Process.Binary)
 	}
+}
+
+// placeName names the place of a uprobe: its symbol, or its offset in the file.
+func placeName(h *event.Hook) string {
+	if h.Function != "" {
+		return h.Function
+	}
+	return plan.OffsetName(h.Offset)
 }
 
 // account reads the kernel half's account from time to time. What was lost since the last reading is told as an event,

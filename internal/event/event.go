@@ -24,6 +24,8 @@ const (
 	KindLoss // events were lost; the event says how many, which and when
 	KindKprobe
 	KindTracepoint
+	KindUprobe
+	KindUsdt
 	KindLoader // a file became part of a process's code
 )
 
@@ -32,14 +34,14 @@ const (
 type Event struct {
 	Kind      Kind
 	Tid       uint32 // thread that hit the hook, in the initial pid namespace; the process's pid for exec and exit
-	Refs      uint32 // of KindKprobe and KindTracepoint: references to the process (events.md 7.6)
+	Refs      uint32 // of what policies hook: references to the process (events.md 7.6)
 	Time      int64  // when it happened
 	Process   *Process
 	Parent    *Process   // nil when unknown
 	Ancestors []*Process // from the grandparent up; nil unless asked for
 	Exit      Exit       // of KindExit
 	Losses    []Loss     // of KindLoss
-	Hook      *Hook      // of KindKprobe and KindTracepoint
+	Hook      *Hook      // of what policies hook: KindKprobe, KindTracepoint, KindUprobe, KindUsdt
 	Loader    *Loader    // of KindLoader
 }
 

@@ -67,6 +67,8 @@ const (
 	EventKprobe
 	EventTracepoint
 	EventLoader
+	EventUprobe
+	EventUsdt
 
 	numEventTypes = iota
 )

@@ -9,8 +9,8 @@ import (
 
 // HookName names a hook of a policy.
 type HookName struct {
-	Kind   string // "kprobe", "tracepoint"
-	Subsys string // of tracepoints
+	Kind   string // "kprobe", "tracepoint", "uprobe", "usdt"
+	Subsys string // of tracepoints; of uprobes the path of the program, of static probes the provider
 	Name   string
 }
 

@@ -30,7 +30,8 @@ var (
 		"event_finalize_process_info_failed", "process_metadata_username_failed",
 	}
 	sendErrorWords = [numSendErrors]string{"unknown", "ENOENT", "E2BIG", "EBUSY", "EINVAL", "ENOSPC", "EAGAIN"}
-	eventTypeWords = [numEventTypes]string{"unknown", "PROCESS_EXEC", "PROCESS_EXIT", "RATE_LIMIT_INFO", "PROCESS_KPROBE", "PROCESS_TRACEPOINT", "PROCESS_LOADER"}
+	eventTypeWords = [numEventTypes]string{"unknown", "PROCESS_EXEC", "PROCESS_EXIT", "RATE_LIMIT_INFO", "PROCESS_KPROBE", "PROCESS_TRACEPOINT", "PROCESS_LOADER",
+		"PROCESS_UPROBE", "PROCESS_USDT"}
 )
 
 // Table is every metric of ours but those of the Go runtime, the process and the HTTP handler.

@@ -246,7 +246,7 @@ func face(p *plan.Program) string {
 	for i := range p.Groups {
 		g := &p.Groups[i]
 		h := g.Hook
-		fmt.Fprintf(&b, "%s/%s %s %s/%s %q %q %q %v %v %v %d", g.Plan.Namespace, g.Plan.Policy, h.Name, h.Subsys, h.TpEvent, h.Names, h.Message, h.Tags, h.Event, h.Args, h.Data, g.First)
+		fmt.Fprintf(&b, "%s/%s %s %s %s/%s %q %q %q %v %v %v %d", g.Plan.Namespace, g.Plan.Policy, h.Name, h.Symbol, h.Subsys, h.TpEvent, h.Names, h.Message, h.Tags, h.Event, h.Args, h.Data, g.First)
 		if h.Return != nil {
 			fmt.Fprintf(&b, " %v", *h.Return)
 		}

@@ -109,6 +109,12 @@ func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 	case event.KindTracepoint:
 		m.Event = GetEventsResponseProcessTracepoint
 		e.buildTracepoint(ev, f)
+	case event.KindUprobe:
+		m.Event = GetEventsResponseProcessUprobe
+		e.buildUprobe(ev, f)
+	case event.KindUsdt:
+		m.Event = GetEventsResponseProcessUsdt
+		e.buildUsdt(ev, f)
 	case event.KindLoader:
 		m.Event = GetEventsResponseProcessLoader
 		e.buildLoader(ev, f)

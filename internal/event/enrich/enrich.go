@@ -43,7 +43,7 @@ type Options struct {
 	// record of a hook; value returns the bytes of one of the program's values, nil if the record has none.
 	Told func(program, tid uint32, time uint64, value func(i int) []byte) *plan.Program
 	// Ancestors for the events of policies too.
-	KprobeAncestors, TracepointAncestors, LoaderAncestors bool
+	KprobeAncestors, TracepointAncestors, UprobeAncestors, UsdtAncestors, LoaderAncestors bool
 	Proc                                                  string // where procfs is; "/proc" when empty
 	Passwd                                                string // passwd file for login names; none when empty
 

@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 
+	"tetragon/internal/elf"
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/plan"
@@ -40,6 +41,8 @@ type Facts interface {
 type Options struct {
 	DisableKprobeMulti bool
 	AllowMissing       bool // a hook that this kernel cannot have is inactive instead of an error
+	// Open opens a program that is hooked, so that mistakes are told before it is attached. Nil: there is none to be looked at.
+	Open func(path string) (*elf.File, error)
 }
 
 // compiler is one policy under compilation. Each pass reads what the passes before it wrote.
@@ -53,13 +56,15 @@ type compiler struct {
 
 	hooks []*hook // from passes expandHooks on
 	sets  map[string]int
+	files map[string]programFile // programs that are hooked, by path
 }
 
 // hook is one hook of the policy on one function.
 type hook struct {
 	common  *policy.Common
-	kprobe  *policy.Kprobe     // nil for tracepoints
+	kprobe  *policy.Kprobe     // nil for tracepoints; of user programs what is alike
 	tp      *policy.Tracepoint // nil for others
+	user    *userHook          // nil for others
 	section string
 	index   int
 	call    string // function, with the prefix of system calls
@@ -106,6 +111,7 @@ func Compile(p *policy.Policy, f Facts, o Options) (*plan.Plan, *policy.Diagnost
 	for _, pass := range passes {
 		pass.run(c)
 	}
+	c.closeFiles()
 	c.d.Sort()
 	c.dropRepeated()
 	if c.d.Bad() {
@@ -142,7 +148,8 @@ func (c *compiler) collect() {
 		}
 		c.out.Hooks = append(c.out.Hooks, h.plan)
 	}
-	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints)} {
+	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints),
+		"uprobes": len(c.pol.Uprobes), "usdts": len(c.pol.Usdts)} {
 		if n > 0 {
 			c.out.Section = s
 		}

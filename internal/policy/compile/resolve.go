@@ -47,9 +47,12 @@ func (c *compiler) resolve() {
 		for _, t := range h.common.Tags {
 			h.plan.Tags = append(h.plan.Tags, t.Value)
 		}
-		if h.tp != nil {
+		switch {
+		case h.tp != nil:
 			c.resolveTracepoint(h)
-		} else {
+		case h.user != nil:
+			c.resolveUser(h)
+		default:
 			c.resolveFunction(h)
 		}
 	}

@@ -233,6 +233,10 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 		c.d.Error(a.Type.Place, "arg-type", "type const_buf is for fields of tracepoints")
 		return t
 	}
+	if !c.userType(h, a, t.row) {
+		t.row = nil
+		return t
+	}
 	c.checkParam(h, a, t.row, i, r)
 	v := plan.Value{Source: r.source, Type: t.row.typ, Bits: t.row.bits, Signed: t.row.signed}
 	if r.typ != plan.TypeUnknown {
@@ -494,6 +498,10 @@ func (c *compiler) typeReturn(h *hook, a *policy.Arg) typed {
 		c.d.Error(a.Place, "return-type", "the return value of %s needs a type, and it is not %q", h.what(), name)
 		return t
 	}
+	if !c.userType(h, a, t.row) {
+		t.row = nil
+		return t
+	}
 	r := h.access.ret
 	if r.why != "" {
 		c.d.Error(a.Place, "arg-unreachable", "%s", r.why)
@@ -573,6 +581,10 @@ func (c *compiler) typeRegister(h *hook, a *policy.Arg, t typed) typed {
 	}
 	if t.row = rowOf(name); t.row == nil || t.row.typ == plan.TypeWords || t.row.typ == plan.TypeDataLoc {
 		c.d.Error(a.Type.Place, "arg-type", "a register cannot be a %q", name)
+		t.row = nil
+		return t
+	}
+	if !c.userType(h, a, t.row) {
 		t.row = nil
 		return t
 	}

@@ -56,6 +56,8 @@ var backendWords = [BackendCount]string{
 	BackendKretprobe:   "at the exit of the function, by a breakpoint (kretprobe)",
 	BackendRawTp:       "at the tracepoint itself, with its raw arguments (raw_tracepoint)",
 	BackendTracepoint:  "at the tracepoint, with its record (tracepoint)",
+	BackendUprobe:      "in the program, by a breakpoint (uprobe)",
+	BackendUretprobe:   "at the return of the function of the program, by a breakpoint (uretprobe)",
 	BackendSysEnter:    "where all system calls enter, for the calls that are meant (sys_enter)",
 	BackendSysExit:     "where all system calls return, for the calls that are meant (sys_exit)",
 	BackendSockOps:     "where a TCP socket is about to connect, at the root of the cgroups (sock_ops)",
@@ -67,7 +69,7 @@ var backendWords = [BackendCount]string{
 // Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md.
 var backendCost = [BackendCount]int{
 	BackendFentry: 130, BackendFexit: 191, BackendKprobeMulti: 265, BackendKprobe: 361, BackendKretprobe: 894, BackendRawTp: 138,
-	BackendTracepoint: 445, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
+	BackendTracepoint: 445, BackendUprobe: 2500, BackendUretprobe: 4500, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
 	BackendSockRelease: 150, BackendTp: 138,
 }
 

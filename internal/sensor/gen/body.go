@@ -93,6 +93,10 @@ func attachTo(spec *ebpf.ProgramSpec, a *plan.Attach) {
 		spec.Type, spec.AttachType = ebpf.Kprobe, ebpf.AttachTraceKprobeMulti
 	case plan.BackendKprobe, plan.BackendKretprobe:
 		spec.Type = ebpf.Kprobe
+	case plan.BackendUprobe, plan.BackendUretprobe:
+		if spec.Type = ebpf.Kprobe; a.User.Multi {
+			spec.AttachType = ebpf.AttachTraceUprobeMulti
+		}
 	case plan.BackendTracepoint:
 		spec.Type = ebpf.TracePoint
 	case plan.BackendSockOps:

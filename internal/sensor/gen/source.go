@@ -81,6 +81,11 @@ func (b *body) start(s *plan.Source, fail string) {
 		b.syscallNumber(fail)
 	case plan.SourceRegister:
 		b.savedRegister(s.Off, fail)
+		if s.Scale != 0 {
+			c.add(asm.StoreMem(asm.R10, auxAt, asm.R1, asm.DWord))
+			b.savedRegister(s.Index, fail)
+			c.add(asm.Mul.Imm(asm.R1, int32(s.Scale)), asm.LoadMem(asm.R2, asm.R10, auxAt, asm.DWord), asm.Add.Reg(asm.R1, asm.R2))
+		}
 	case plan.SourceFdFile:
 		if s.N < 0 { // an error is no descriptor, and so has no file
 			b.result0()
@@ -103,7 +108,7 @@ func (b *body) argument(n int) {
 			asm.Mov.Reg(asm.R1, asm.R9), asm.Mov.Imm(asm.R2, int32(n)), asm.Mov.Reg(asm.R3, asm.R10), asm.Add.Imm(asm.R3, stepAt),
 			asm.FnGetFuncArg.Call(), asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord),
 		)
-	case plan.BackendKprobe, plan.BackendKprobeMulti:
+	case plan.BackendKprobe, plan.BackendKprobeMulti, plan.BackendUprobe:
 		r := registersOf[runtime.GOARCH].call
 		if n >= len(r) {
 			b.fail("parameter %d is not in a register", n)
@@ -212,7 +217,7 @@ func (b *body) savedRegister(off int32, fail string) {
 		return
 	}
 	switch {
-	case a.Backend == plan.BackendKprobe && !a.Regs:
+	case a.Backend == plan.BackendKprobe && !a.Regs, a.Backend == plan.BackendUprobe:
 		c.add(asm.LoadMem(asm.R1, asm.R9, int16(off), asm.DWord))
 	case (a.Backend == plan.BackendFentry || a.Backend == plan.BackendFexit) && a.Regs:
 		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord), asm.LoadMem(asm.R1, asm.R1, int16(off), asm.DWord))
@@ -240,7 +245,7 @@ func (b *body) result0() {
 		)
 	case plan.BackendSysExit, plan.BackendRawTp:
 		c.add(asm.LoadMem(asm.R1, asm.R9, 8, asm.DWord))
-	case plan.BackendKretprobe:
+	case plan.BackendKretprobe, plan.BackendUretprobe:
 		c.add(asm.LoadMem(asm.R1, asm.R9, registersOf[runtime.GOARCH].result, asm.DWord))
 	default:
 		b.fail("%s sees no return value", b.p.Attach.Backend)
