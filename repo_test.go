@@ -30,8 +30,9 @@ const module = "tetragon"
 // importOrder says which of our packages a package may import. Names are below internal/, but for api, bpf and cmd.
 // "a, b < c" lets c import a and b; what is not said is forbidden, also by way of others. Test files may import more.
 const importOrder = `
-NONE < abi, config, elf, event, metrics, api, bpf, policy, policy/plan;
-NONE < kernel;
+NONE < abi, config, event, metrics, api, bpf, policy, policy/plan;
+NONE < nearest;
+nearest < kernel, config, elf, policy/parse, policy/compile;
 
 # the policy lane, downwards
 policy < policy/parse;

@@ -5,6 +5,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"tetragon/internal/nearest"
 )
 
 // cmdline is what a command line said.
@@ -105,7 +107,7 @@ func didYouMean(prefix, word string, known []string) string {
 	word = strings.ToLower(word)
 	best, least := "", max(2, len(word)/4)+1
 	for _, k := range known {
-		if d := distance(word, k); d < least {
+		if d := nearest.Distance(word, k); d < least {
 			best, least = k, d
 		}
 	}
@@ -122,25 +124,4 @@ func didYouMean(prefix, word string, known []string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s%s?", prefix, best)
-}
-
-// distance counts the letters to insert, delete or change to make a out of b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diag := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diag
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diag = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

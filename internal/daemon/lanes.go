@@ -22,6 +22,7 @@ import (
 	"tetragon/internal/event/mmap"
 	"tetragon/internal/event/read"
 	"tetragon/internal/metrics"
+	"tetragon/internal/policy/plan"
 	"tetragon/internal/process"
 	"tetragon/internal/sensor"
 )

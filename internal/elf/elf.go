@@ -24,6 +24,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"tetragon/internal/nearest"
 )
 
 // File is an open program or library.
@@ -303,49 +305,16 @@ func (f *File) notes(s *elf.Section, each func(name string, kind uint32, desc []
 // maxNear is how many names an error suggests.
 const maxNear = 3
 
-// near lists names that the author may have meant: those that differ in little, then those that hold the name.
+// near lists names that the author may have meant: the nearest one, and those that hold the name.
 func (f *File) near(name string) []string {
 	var out []string
-	add := func(is func(string) bool) {
-		for _, n := range f.names {
-			if len(out) < maxNear && !slices.Contains(out, n) && is(n) {
-				out = append(out, n)
-			}
+	if n := nearest.Name(name, f.names); n != "" {
+		out = append(out, n)
+	}
+	for _, n := range f.names {
+		if len(out) < maxNear && len(name) > 3 && !slices.Contains(out, n) && strings.Contains(n, name) {
+			out = append(out, n)
 		}
 	}
-	add(func(n string) bool { return strings.EqualFold(strings.Trim(n, "_"), strings.Trim(name, "_")) })
-	add(func(n string) bool { return len(name) > 3 && distance(n, name) == 1 })
-	add(func(n string) bool { return len(name) > 3 && strings.HasSuffix(n, "."+name) })
-	add(func(n string) bool { return len(name) > 5 && distance(n, name) == 2 })
-	add(func(n string) bool { return len(name) > 3 && strings.Contains(n, name) })
 	return out
-}
-
-// distance is how many letters have to be changed, added or left out to make b of a; 3 stands for more than 2.
-func distance(a, b string) int {
-	const much = 3
-	if len(a)-len(b) >= much || len(b)-len(a) >= much {
-		return much
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal, least := row[0], i+1
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, row[j+1]+1)
-			least = min(least, row[j+1])
-		}
-		if least >= much {
-			return much
-		}
-	}
-	return min(row[len(b)], much)
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+
+	"tetragon/internal/nearest"
 )
 
 // Feature is a way of running programs that a kernel has or has not.
@@ -235,9 +237,21 @@ func (f *Facts) Format(subsystem, event string) (*Format, error) {
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "events", subsystem, event, "format"))
 	if err != nil {
-		return nil, fmt.Errorf("the kernel has no tracepoint %s/%s", subsystem, event)
+		files, _ := filepath.Glob(filepath.Join(dir, "events", "*", "*", "format"))
+		for i, file := range files {
+			at := filepath.Dir(file)
+			files[i] = filepath.Base(filepath.Dir(at)) + "/" + filepath.Base(at)
+		}
+		return nil, noTracepoint(subsystem+"/"+event, files)
 	}
 	return ParseFormat(b)
+}
+
+func noTracepoint(name string, known []string) error {
+	if meant := nearest.Name(name, known); meant != "" {
+		return fmt.Errorf("the kernel has no tracepoint %s; did you mean %s?", name, meant)
+	}
+	return fmt.Errorf("the kernel has no tracepoint %s", name)
 }
 
 var fieldLine = regexp.MustCompile(`^\s*field:(.*?)\s*;\s*offset:(\d+);\s*size:(\d+);\s*signed:(\d);`)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -402,7 +403,7 @@ func (r *Recorded) Format(subsystem, event string) (*Format, error) {
 	if why := r.Lacks(Tracepoint); why != "" {
 		return nil, errors.New(why)
 	}
-	return nil, fmt.Errorf("the kernel has no tracepoint %s/%s", subsystem, event)
+	return nil, noTracepoint(subsystem+"/"+event, slices.Sorted(maps.Keys(r.saved.Formats)))
 }
 
 // HostNamespace is as of Facts, of the machine that was recorded.

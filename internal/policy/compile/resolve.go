@@ -4,10 +4,12 @@ package compile
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"tetragon/internal/kernel"
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy/plan"
 )
 
@@ -254,8 +256,29 @@ func (c *compiler) notFound(h *hook, regs bool) {
 	case c.f.Func("security_"+h.call) != nil:
 		d.WithHint("did you mean security_%s?", h.call)
 	default:
+		if meant := c.meant(h.plan.Attach.Symbol); meant != "" {
+			d.WithHint("did you mean %s?", strings.TrimPrefix(meant, prefixX64))
+			return
+		}
 		d.WithHint("functions are renamed, inlined and removed from kernel to kernel; ignore: {callNotFound: true} lets the policy load without this hook")
 	}
+}
+
+// meant is the function that a mistyped name is of; "" if none is near, or the kernel does not list its functions.
+func (c *compiler) meant(name string) string {
+	const sure = 4 // letters that are taken to be right: a kernel has 60,000 functions
+	if len(name) <= sure {
+		return ""
+	}
+	near, err := c.f.Functions(regexp.MustCompile("^" + regexp.QuoteMeta(name[:sure])))
+	if err != nil {
+		return ""
+	}
+	meant := nearest.Name(name, near)
+	if meant == "" || nearest.Distance(name, meant) > max(1, len(name)/6) {
+		return ""
+	}
+	return meant
 }
 
 // impossible refuses a hook that this kernel cannot have, or lets it be inactive.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy"
 )
 
@@ -107,7 +108,7 @@ func (p *parser) usedLists(pol *policy.Policy) map[string]bool {
 			return
 		}
 		x := p.error(t.Place, "unknown-list", "there is no list %q", clip(name))
-		if s := nearest(name, names); s != "" {
+		if s := nearest.Name(name, names); s != "" {
 			x.WithHint("did you mean %q?", s)
 		} else if len(names) > 0 {
 			x.WithHint("there are: %s", strings.Join(names, ", "))

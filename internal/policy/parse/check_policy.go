@@ -10,6 +10,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy"
 )
 
@@ -65,7 +66,7 @@ func (p *parser) checkHead(d *document) {
 	if k := d.kind; k.Value != "" {
 		if d.spec.Kind = kinds[k.Value]; d.spec.Kind == policy.KindUnknown {
 			x := p.error(k.Place, "unknown-kind", "there is no kind of policy %q", clip(k.Value))
-			if s := nearest(k.Value, []string{"TracingPolicy", "TracingPolicyNamespaced"}); s != "" {
+			if s := nearest.Name(k.Value, []string{"TracingPolicy", "TracingPolicyNamespaced"}); s != "" {
 				x.WithHint("did you mean %q?", s)
 			} else {
 				x.WithHint("TracingPolicy, or TracingPolicyNamespaced for one namespace")
@@ -189,7 +190,7 @@ func (p *parser) checkOptions(pol *policy.Policy) {
 		k, ok := knownOptions[o.Name.Value]
 		if !ok {
 			x := p.error(o.Name.Place, "unknown-option", "there is no option %q", clip(o.Name.Value))
-			if s := nearest(o.Name.Value, names); s != "" {
+			if s := nearest.Name(o.Name.Value, names); s != "" {
 				x.WithHint("did you mean %q?", s)
 			} else {
 				x.WithHint("there are: %s", strings.Join(names, ", "))

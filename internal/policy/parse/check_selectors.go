@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy"
 )
 
@@ -219,7 +220,7 @@ func (p *parser) checkMacroUse(pol *policy.Policy, s *policy.Selector, used map[
 				names = append(names, pol.Macros[i].Name.Value)
 			}
 			x := p.error(name.Place, "unknown-macro", "there is no macro %q", clip(name.Value))
-			if n := nearest(name.Value, names); n != "" {
+			if n := nearest.Name(name.Value, names); n != "" {
 				x.WithHint("did you mean %q?", n)
 			} else {
 				x.WithHint("macros are defined in spec.selectorsMacros")

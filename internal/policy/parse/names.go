@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy"
 )
 
@@ -134,49 +135,10 @@ func (p *parser) oneOf(at policy.Place, s string, e *enum) string {
 		if h, ok := strings.CutPrefix(e.hints[low], "nothing: "); ok {
 			x.WithHint("there is no such action any more: %s", h)
 		}
-	case nearest(s, e.names) != "":
-		x.WithHint("did you mean %q?", nearest(s, e.names))
+	case nearest.Name(s, e.names) != "":
+		x.WithHint("did you mean %q?", nearest.Name(s, e.names))
 	case len(e.names) <= 12:
 		x.WithHint("there are: %s", strings.Join(e.names, ", "))
 	}
 	return ""
-}
-
-// nearest finds the name that a mistyped one was meant to be; "" if none is near.
-func nearest(s string, names []string) string {
-	best, least := "", 0
-	for _, n := range names {
-		d := distance(strings.ToLower(s), strings.ToLower(n))
-		if d <= max(1, min(len(s), len(n))/3) && (best == "" || d < least) {
-			best, least = n, d
-		}
-	}
-	return best
-}
-
-// distance counts letters that are missing, too many, wrong, or in the wrong order.
-func distance(a, b string) int {
-	if len(a) > 80 || len(b) > 80 {
-		return 80
-	}
-	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		now := make([]int, len(b)+1)
-		now[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			now[j] = min(last[j]+1, now[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				now[j] = min(now[j], before[j-2]+1)
-			}
-		}
-		before, last = last, now
-	}
-	return last[len(b)]
 }

@@ -11,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy"
 )
 
@@ -244,7 +245,7 @@ func unknownField[T any](p *parser, at policy.Place, name string, fs []field[T])
 	for i := range fs {
 		names = append(names, fs[i].name)
 	}
-	meant := nearest(name, names)
+	meant := nearest.Name(name, names)
 	switch {
 	case meant != "":
 		x.WithHint("did you mean %q?", meant)
