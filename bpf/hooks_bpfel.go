@@ -18,6 +18,7 @@ import (
 const (
 	HooksMapClasses      = "classes"
 	HooksMapEnterBodies  = "enter_bodies"
+	HooksMapEntries      = "entries"
 	HooksMapEvents       = "events"
 	HooksMapExitBodies   = "exit_bodies"
 	HooksMapHookBufs     = "hook_bufs"
@@ -129,6 +130,7 @@ type HooksProgramSpecs struct {
 type HooksMapSpecs struct {
 	Classes     *ebpf.MapSpec `ebpf:"classes"`
 	EnterBodies *ebpf.MapSpec `ebpf:"enter_bodies"`
+	Entries     *ebpf.MapSpec `ebpf:"entries"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	ExitBodies  *ebpf.MapSpec `ebpf:"exit_bodies"`
 	HookBufs    *ebpf.MapSpec `ebpf:"hook_bufs"`
@@ -206,6 +208,7 @@ func (o *HooksObjects) Close() error {
 type HooksMaps struct {
 	Classes     *ebpf.Map `ebpf:"classes"`
 	EnterBodies *ebpf.Map `ebpf:"enter_bodies"`
+	Entries     *ebpf.Map `ebpf:"entries"`
 	Events      *ebpf.Map `ebpf:"events"`
 	ExitBodies  *ebpf.Map `ebpf:"exit_bodies"`
 	HookBufs    *ebpf.Map `ebpf:"hook_bufs"`
@@ -221,6 +224,7 @@ func (m *HooksMaps) Close() error {
 	return _HooksClose(
 		m.Classes,
 		m.EnterBodies,
+		m.Entries,
 		m.Events,
 		m.ExitBodies,
 		m.HookBufs,

@@ -40,6 +40,8 @@ func probes() map[string]func() error {
 		"tracepoint":         attachesTracepoint,
 		"sock_ops":           attachesSockOps,
 		"perf_mmap":          tellsMappings,
+		"uprobe":             func() error { return exists("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset") },
+		"uprobe_multi":       features.HaveBPFLinkUprobeMulti,
 		"modules":            func() error { return exists("/proc/modules") },
 		"compat32":           callsCompat,
 		"cgroup2":            func() error { return exists("/sys/fs/cgroup/cgroup.controllers") },

@@ -55,6 +55,9 @@ func merge(parts []part, number func(plan.Set) (int, error)) ([]*plan.Program, [
 		progs, members = append(progs, p), append(members, parts[:n])
 		parts = parts[n:]
 	}
+	if len(progs) > 1 && progs[0].KeepsArgs() { // the first to run would drop what the others want
+		return nil, nil, fmt.Errorf("merge %s: its policies have more than %d selectors, which is all that one function can have that keeps its arguments until it returns", progs[0].Attach.Key(), hookRules)
+	}
 	return progs, members, nil
 }
 

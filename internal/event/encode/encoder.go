@@ -51,7 +51,8 @@ func New(opts Options) *Encoder {
 	// Only one of the events is set at a time; the others' pointers do no harm and stay.
 	e.response = GetEventsResponse{
 		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss,
-		ProcessKprobe: &e.hook.kprobe, ProcessTracepoint: &e.hook.tracepoint, ProcessLoader: &e.hook.loader, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
+		ProcessKprobe: &e.hook.kprobe, ProcessTracepoint: &e.hook.tracepoint, ProcessLoader: &e.hook.loader,
+		ProcessUprobe: &e.hook.uprobe, ProcessUsdt: &e.hook.usdt, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
 	}
 	return e
 }

@@ -211,7 +211,7 @@ func (c *compiler) lookAtGo(h *hook, f *elf.File, b plan.Backend) bool {
 
 // userTypes are what a user program can have: numbers, and what can be told of its own memory and descriptors.
 var userTypes = []plan.Type{
-	plan.TypeInt, plan.TypeString, plan.TypeBytes, plan.TypeIovec, plan.TypeSockaddr, plan.TypeSockaddrUn, plan.TypeFd,
+	plan.TypeInt, plan.TypeString, plan.TypeBytes, plan.TypeSockaddr, plan.TypeSockaddrUn, plan.TypeFd,
 }
 
 // userType refuses types of the kernel's own objects on a user program.
@@ -219,8 +219,12 @@ func (c *compiler) userType(h *hook, a *policy.Arg, row *typeRow) bool {
 	if h.user == nil || slices.Contains(userTypes, row.typ) && !row.load || a.Source.Value == "current_task" {
 		return true
 	}
-	c.d.Error(a.Type.Place, "arg-type", "a user program has no %s: that is an object of the kernel", row.name).
-		WithHint("numbers, string, char_buf, char_iovec, sockaddr, sockaddr_un or fd")
+	why := "that is an object of the kernel"
+	if row.typ == plan.TypeIovec {
+		why = "its vectors could name memory of the kernel"
+	}
+	c.d.Error(a.Type.Place, "arg-type", "a user program has no %s: %s", row.name, why).
+		WithHint("numbers, string, char_buf, sockaddr, sockaddr_un or fd")
 	return false
 }
 

@@ -427,6 +427,20 @@ type Program struct {
 	Rules  []Rule // of all groups; Filters refer to Program.Values and to the kernel's set numbers
 }
 
+// KeepsArgs says whether what a function of a user program was given must be kept until it returns.
+func (p *Program) KeepsArgs() bool {
+	if p.Attach.Backend != BackendUretprobe {
+		return false
+	}
+	for i := range p.Values {
+		v := &p.Values[i]
+		if v.Source.Kind == SourceArg || v.Size != nil && v.Size.Kind == SourceArg {
+			return true
+		}
+	}
+	return false
+}
+
 // Group is one policy's hook within a program.
 type Group struct {
 	Policy uint32 // id of the policy

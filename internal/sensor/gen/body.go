@@ -18,6 +18,8 @@ type Options struct {
 	Base    int            // row of the rule table that its rule 0 has
 	Chain   int            // index in enter_bodies or exit_bodies (BackendSysEnter, BackendSysExit)
 	Compat  bool           // these are 32-bit system calls (BackendSysEnter, BackendSysExit)
+	Touch   bool           // instead of telling the call, see to it that what would be told is in memory; see touch
+	Point   uint64         // what kept arguments are found by (BackendUretprobe)
 	Needles map[string]int // number of each string that FilterContains and FilterContainsFold look for; see Needles
 	Test    bool           // instead of sending a record, leave the live rules in the state of the slot behind Slot
 }
@@ -72,6 +74,9 @@ func Body(p *plan.Program, lib *ebpf.ProgramSpec, o Options) (*ebpf.ProgramSpec,
 			var spec *ebpf.ProgramSpec
 			if spec, b.err = splice(lib, functions(lib.Instructions)[0].name, ins); b.err == nil {
 				attachTo(spec, &p.Attach)
+				if o.Touch {
+					spec.Flags |= sleepable
+				}
 				return spec, nil
 			}
 		}
@@ -128,6 +133,7 @@ func (b *body) emit() {
 	c := b.c
 	exit := c.label()
 	b.out = exit
+	keeps := b.p.KeepsArgs() && !b.o.Test && !b.o.Touch
 	c.add(asm.Mov.Reg(asm.R9, asm.R1))
 	if b.p.Attach.Backend == plan.BackendSockOps {
 		c.add(asm.LoadMem(asm.R1, asm.R9, sockOpsOp, asm.Word), asm.JNE.Imm(asm.R1, tcpConnectCB, b.out))
@@ -141,7 +147,17 @@ func (b *body) emit() {
 		b.load()
 		b.alive() // a silent program has none
 	}
+	dropped := c.label()
+	if keeps {
+		// race: the successor of this program runs first if it is on; it has dropped the entry then, and told the call.
+		b.entryKey()
+		c.add(call("entry_seen"), asm.JEq.Imm(asm.R0, 0, exit))
+		b.out = dropped
+	}
 	for _, d := range ds {
+		if b.o.Touch && d.cost >= costClass {
+			break // they are sorted; the rest is for the program itself
+		}
 		if d.cost >= costBuffer {
 			b.takeBuffer()
 		}
@@ -151,9 +167,12 @@ func (b *body) emit() {
 		c.here(next)
 		b.lazy = false
 	}
-	if b.o.Test {
+	switch {
+	case b.o.Test:
 		b.result()
-	} else {
+	case b.o.Touch:
+		b.touch()
+	default:
 		b.takeBuffer()
 		b.gather()
 		b.finishCall()
@@ -161,6 +180,11 @@ func (b *body) emit() {
 	if b.taken {
 		c.here(b.out)
 		c.add(asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), call("buf_give"))
+	}
+	if keeps {
+		c.here(dropped)
+		b.entryKey()
+		c.add(call("entry_drop"))
 	}
 	c.here(exit)
 	b.exit()
