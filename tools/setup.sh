@@ -21,6 +21,7 @@ bsdextrautils:wall
 openssh-client:ssh
 openssh-server:sshd
 passwd:passwd
+prometheus:promtool
 protobuf-compiler:protoc
 qemu-system-x86:qemu-system-x86_64
 sudo:sudo

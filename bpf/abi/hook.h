@@ -48,7 +48,9 @@ struct rec_value {
 
 #define HOOK_DATA_SIZE 4048 /* 4096 with its ring header and its own */
 
-/* A call that some policy wants to hear of. `values` entries follow; then `words` u64: the mask of the rules that post. */
+/* A call that some policy wants to hear of. `values` entries follow; then `words` u64: the mask of the rules that post; then
+ * up to HOOK_HELD u64, one for each of them whose rate limit held events back since its last one: number of the rule, and in
+ * the upper half how many. */
 struct rec_hook {
 	struct rec_head h; /* h.pid, h.ktime: the process of the current task, ktime 0 if unknown */
 	__u32 tid;
@@ -160,6 +162,7 @@ struct val_module {
 enum hook_limit {
 	HOOK_RULES = 512,  /* on one program */
 	HOOK_WORDS = 8,	   /* of 64 rules */
+	HOOK_HELD = 32,	   /* rules of one record that tell what their rate limits held back */
 	HOOK_SLOTS = 1024, /* programs at a time */
 	RULE_ROWS = 8192,  /* rules of all programs */
 	SET_WORDS = 4,	   /* of 63 sets of processes */

@@ -25,7 +25,7 @@ static __always_inline struct hook_buf *buf_row(__u32 row)
 /* bound: no value begins above this; what the largest one then reaches over, and the words behind the values, fit slack. */
 #define VAL_END (sizeof(struct rec_hook) + BUF_VALUES)
 
-_Static_assert(8 + HOOK_WORDS * 8 <= BUF_SLACK, "the words behind the values must not leave the buffer");
+_Static_assert(8 + (HOOK_WORDS + HOOK_HELD) * 8 <= BUF_SLACK, "the words behind the values must not leave the buffer");
 
 /* A payload of n bytes at this offset in the buffer. */
 static __always_inline __s64 place(__u64 off, __u64 n)

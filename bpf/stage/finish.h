@@ -31,12 +31,16 @@ struct limit_key {
 	__u32 stat;   /* row of the rule */
 };
 
-/* When the last event was posted for a key, boot clock. */
+struct limit {
+	__u64 last; /* when the last event was posted, boot clock */
+	__u64 held; /* how many were held back since */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 32768);
 	__type(key, struct limit_key);
-	__type(value, __u64);
+	__type(value, struct limit);
 } limits SEC(".maps");
 
 #define LIMIT_WORDS 6 /* of each value that make a difference: 40 bytes, and 8 that come before a path */
@@ -44,7 +48,8 @@ struct {
 struct hashing {
 	__u64 values; /* bit n: value n counts */
 	__u64 at;     /* offset in b->r of the value that is next */
-	__u64 now, window;
+	__u64 window;
+	struct limit first;   /* what a new key begins with */
 	struct limit_key key; /* its hash is under way */
 };
 
@@ -84,35 +89,49 @@ static long hash_value(__u32 i, struct loop *l)
 #define BPF_NOEXIST 1  /* kernel: include/uapi/linux/bpf.h */
 #define EEXIST	    17 /* kernel: include/uapi/asm-generic/errno-base.h */
 
-/* Whether the rate limit of the rule in this row lets this call through. The window begins with the last event that was. */
+#define HELD_BACK   -1
+
+/* Whether the rate limit of the rule in this row lets this call through: HELD_BACK, or how many were held back since the
+ * last that was not. The window begins with the last event that was posted. */
 __noinline __s64 limit_pass(__u32 buf, __u32 row)
 {
 	struct rule *r = bpf_map_lookup_elem(&rules, &row);
 	struct loop l = { buf_row(buf) };
 	struct hashing *h;
-	__u64 *last, was;
+	struct limit *limit;
+	__u64 was;
 
 	if (!l.b || !r)
-		return 0;
+		return HELD_BACK;
 	h = buf_work(struct hashing, l.b);
 	h->values = r->values ? r->values : ~0ull;
 	h->at = sizeof(struct rec_hook);
-	h->now = l.b->r.h.time;
 	h->window = r->limit_ms * 1000000ull;
+	h->first.last = l.b->r.h.time;
+	h->first.held = 0;
 	h->key.values = 0;
 	h->key.stat = r->stat;
 	h->key.who = r->flags & RULE_SCOPE_GLOBAL ? 0 : r->flags & RULE_SCOPE_PROCESS ? l.b->r.h.pid : l.b->r.tid;
 	bpf_loop(HOOK_RULES, hash_value, &l, 0);
-	last = bpf_map_lookup_elem(&limits, &h->key);
+	limit = bpf_map_lookup_elem(&limits, &h->key);
 	/* Of threads that find the window over at the same time one posts: whoever makes the entry, or changes it. Without room for
 	 * an entry all do. */
-	if (!last)
-		return bpf_map_update_elem(&limits, &h->key, &h->now, BPF_NOEXIST) != -EEXIST;
-	was = *last;
+	if (!limit) {
+		if (bpf_map_update_elem(&limits, &h->key, &h->first, BPF_NOEXIST) != -EEXIST)
+			return 0;
+		limit = bpf_map_lookup_elem(&limits, &h->key);
+		if (!limit)
+			return HELD_BACK;
+	}
+	was = limit->last;
 	/* The other thread's time may be the later one: then the difference is negative. */
-	if ((__s64)(h->now - was) < (__s64)h->window)
-		return 0;
-	return __sync_val_compare_and_swap(last, was, h->now) == was;
+	if ((__s64)(h->first.last - was) < (__s64)h->window ||
+	    __sync_val_compare_and_swap(&limit->last, was, h->first.last) != was) {
+		__sync_fetch_and_add(&limit->held, 1);
+		return HELD_BACK;
+	}
+	/* race: who is held back now counts for this event or for the next. */
+	return __sync_lock_test_and_set(&limit->held, 0) & ~(1ull << 63);
 }
 
 /* Remembers, or forgets, who owns a socket, as the rule in this row says. */
@@ -152,6 +171,7 @@ struct finish {
 	__u32 next; /* rules below are done with */
 	__u32 posts;
 	__u32 baseline;
+	__u32 held; /* entries behind the mask */
 };
 
 struct finish_loop {
@@ -179,12 +199,25 @@ static __always_inline __u32 lowest(__u64 w)
 	return bit_number[(w & -w) * 0x022fdd63cc95386dull >> 58];
 }
 
+/* Tells behind the mask how many events of a rule its rate limit held back. */
+static __always_inline void finish_held(struct finish_loop *l, struct finish *f, __u32 rule, __u64 n)
+{
+	__u64 pos = l->b->pos + l->c->words * 8;
+	__u32 i = f->held;
+
+	if (i >= HOOK_HELD || bounded(pos) > VAL_END + 8 + HOOK_WORDS * 8)
+		return;
+	*(__u64 *)((void *)&l->b->r + pos + (i & (HOOK_HELD - 1)) * 8) = rule | (n < ~0u ? n : ~0u) << 32;
+	f->held = i + 1;
+}
+
 static __always_inline void finish_rule(struct finish_loop *l, struct finish *f)
 {
 	__u64 live = f->live;
 	__u32 bit = lowest(live), n = f->word * 64 + bit, rule = l->c->base + n, row;
 	struct rule *r = bpf_map_lookup_elem(&rules, &rule);
 	struct rule_stat *s;
+	__s64 held;
 
 	f->live = live & (live - 1);
 	if (n < f->next || !r)
@@ -201,9 +234,14 @@ static __always_inline void finish_rule(struct finish_loop *l, struct finish *f)
 		__sync_fetch_and_add(&s->nopost, 1);
 		return;
 	}
-	if (r->limit_ms && !limit_pass(l->c->buf, rule)) {
-		__sync_fetch_and_add(&s->limited, 1);
-		return;
+	if (r->limit_ms) {
+		held = limit_pass(l->c->buf, rule);
+		if (held < 0) {
+			__sync_fetch_and_add(&s->limited, 1);
+			return;
+		}
+		if (held)
+			finish_held(l, f, n, held);
 	}
 	__sync_fetch_and_add(&s->posted, 1);
 	f->baseline |= r->flags & RULE_BASELINE;
@@ -299,12 +337,12 @@ __noinline __s64 hook_finish(struct hook_call *c)
 	f->live = c->live[0];
 	f->post = 0;
 	f->word = f->next = 0;
-	f->posts = f->baseline = 0;
+	f->posts = f->baseline = f->held = 0;
 	bpf_loop(HOOK_RULES + HOOK_WORDS, finish_step, &l, 0);
 	if (!f->posts)
 		return 0;
-	size = b->pos + c->words * 8;
-	if (bounded(size) > VAL_END + 8 + HOOK_WORDS * 8) /* bound: the output below */
+	size = b->pos + (c->words + f->held) * 8;
+	if (bounded(size) > VAL_END + 8 + (HOOK_WORDS + HOOK_HELD) * 8) /* bound: the output below */
 		return 0;
 	if (!ring_send(REC_HOOK, &b->r, size, b->r.h.time)) {
 		bpf_loop(HOOK_RULES, lost_rule, &l, 0);

@@ -38,7 +38,9 @@ func run() int {
 	signal.Ignore(syscall.SIGPIPE)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	err = daemon.Run(ctx, daemon.Options{Config: cfg, Version: version, Stdout: os.Stdout, Stderr: os.Stderr, Reopen: hup})
+	err = daemon.Run(ctx, daemon.Options{Config: cfg, Version: version, Stdout: os.Stdout, Stderr: os.Stderr, Hangup: hup,
+		Reload: func() (*config.Config, error) { return config.Load(os.Args[1:], config.Options{}) },
+	})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "tetragon: error: %v\n", err)
 		return 255

@@ -536,6 +536,7 @@ const (
 const (
 	LimitHookRules  = 512
 	LimitHookWords  = 8
+	LimitHookHeld   = 32
 	LimitHookSlots  = 1024
 	LimitRuleRows   = 8192
 	LimitSetWords   = 4

@@ -136,6 +136,9 @@ func (a *app) debugf(format string, args ...any) {
 	}
 }
 
+// warn tells what is worth knowing although the command goes on.
+func (a *app) warn(text string) { fmt.Fprintf(a.opts.Err, "Warning: %s\n", printable(text)) }
+
 // hintError is an error with advice.
 type hintError struct {
 	err  error

@@ -189,6 +189,9 @@ func (a *app) getevents(ctx context.Context, f *geteventsFlags) error {
 	}
 }
 
+// warningKey is what the agent's warnings about a request have in the header of the stream.
+const warningKey = "tetragon-warning"
+
 // stream prints the events of one connection.
 func (a *app) stream(ctx context.Context, req *tetragon.GetEventsRequest, write eventWriter, out *bufio.Writer) error {
 	return a.call(ctx, func(ctx context.Context, c tetragon.FineGuidanceSensorsClient) error {
@@ -197,6 +200,11 @@ func (a *app) stream(ctx context.Context, req *tetragon.GetEventsRequest, write 
 		s, err := c.GetEvents(ctx, req)
 		if err != nil {
 			return err
+		}
+		if head, err := s.Header(); err == nil {
+			for _, w := range head.Get(warningKey) {
+				a.warn(w)
+			}
 		}
 		seen := false
 		next := func() (*tetragon.GetEventsResponse, error) {

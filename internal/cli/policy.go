@@ -82,13 +82,19 @@ func (t *targetKernel) compilePolicy(name string, f compile.Facts) (*policy.Poli
 		return nil, nil, nil, err
 	}
 	p, d := parse.YAML(name, text, parse.Options{Getenv: os.LookupEnv})
+	whole := p
+	if p == nil {
+		p = d.Sound
+	}
 	if p == nil || f == nil {
-		return p, nil, d, nil
+		return whole, nil, d, nil
 	}
 	pl, more := compile.Compile(p, f, compile.Options{AllowMissing: t.missing, Open: elf.Open})
-	d.List = append(d.List, more.List...)
-	d.Sort()
-	return p, pl, d, nil
+	d.Add(more)
+	if whole == nil {
+		pl = nil
+	}
+	return whole, pl, d, nil
 }
 
 // writeDiagnostics prints them, each on its lines.

@@ -36,20 +36,26 @@ type lineSource struct {
 	command string
 	in      *bufio.Reader
 	filter  *filter.Filter
+	fields  *filter.Fields
 	line    int
 	skipped int
 }
 
 func (a *app) newLineSource(in io.Reader, req *tetragon.GetEventsRequest) (*lineSource, error) {
-	if len(req.GetFieldFilters()) > 0 {
-		return nil, hint(errors.New("--include-fields and --exclude-fields need an agent"),
-			"jq can leave out fields of events from standard input")
-	}
-	f, err := filter.New(req.GetAllowList(), req.GetDenyList(), filter.Everything())
+	o := filter.Everything()
+	o.Complain = func(err error) { a.warn(err.Error()) }
+	f, err := filter.New(req.GetAllowList(), req.GetDenyList(), o)
 	if err != nil {
 		return nil, fmt.Errorf("read filters: %w", err)
 	}
-	return &lineSource{app: a, command: "getevents", in: bufio.NewReaderSize(in, 64<<10), filter: f}, nil
+	fields, err := filter.NewFields(req.GetFieldFilters())
+	if err != nil {
+		return nil, fmt.Errorf("read filters: %w", err)
+	}
+	for _, w := range fields.Warnings() {
+		a.warn(w)
+	}
+	return &lineSource{app: a, command: "getevents", in: bufio.NewReaderSize(in, 64<<10), filter: f, fields: fields}, nil
 }
 
 // next returns the next event that the filters let through, and io.EOF at the end. A line that is no event is skipped.
@@ -70,7 +76,7 @@ func (s *lineSource) next() (*tetragon.GetEventsResponse, error) {
 			continue
 		}
 		if s.filter.MatchProto(ev) {
-			return ev, nil
+			return s.fields.Prune(ev)
 		}
 	}
 }

@@ -69,6 +69,7 @@ func (ck *checker) numbers() {
 	atLeast("export-file-max-size-mb", c.ExportFileMaxSizeMB, 0)
 	atLeast("export-file-max-backups", c.ExportFileMaxBackups, 0)
 	atLeast("export-rate-limit", c.ExportRateLimit, -1)
+	atLeast("metrics-max-series", c.MetricsMaxSeries, 1)
 	atLeast("health-server-interval", c.HealthServerInterval, 1)
 	if c.ExportFileMaxSizeMB > 1<<30 {
 		ck.fail("export-file-max-size-mb", "%d MiB is more than a file can hold", c.ExportFileMaxSizeMB)

@@ -5,8 +5,11 @@ package config
 import (
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,7 +78,8 @@ type Config struct {
 	HealthServerInterval      int
 	MetricsServer             string // empty: no metrics server
 	EnableEventMetrics        bool
-	MetricsLabelFilter        string
+	MetricsLabelFilter        []string
+	MetricsMaxSeries          int
 	EnableMsgHandlingLatency  bool
 	GopsAddress               string
 	PprofAddress              string // empty: no profiling server
@@ -95,7 +99,7 @@ type Config struct {
 	ExportRateLimit             int    // events a minute; -1: no limit; 0: no export
 	ExportAllowlist             string // concatenated JSON objects, syntax unchecked here
 	ExportDenylist              string // the same
-	FieldFilters                string
+	FieldFilters                string // concatenated JSON objects, syntax unchecked here
 	RedactionFilters            string // concatenated JSON objects, syntax unchecked here
 	EnableExportAggregation     bool
 	ExportAggregationWindowSize time.Duration
@@ -182,6 +186,42 @@ func (c *Config) Settings() []Setting {
 		})
 	}
 	return out
+}
+
+// Changes compares two configurations. live are the keys whose new value the running agent can take over, restart those
+// that it looks at only when it starts.
+func Changes(old, now *Config) (live, restart []string) {
+	rows := table()
+	for i := range rows {
+		r := &rows[i]
+		switch {
+		case format(r.field(old)) == format(r.field(now)):
+		case r.live:
+			live = append(live, r.key)
+		default:
+			restart = append(restart, r.key)
+		}
+	}
+	return live, restart
+}
+
+// With returns a copy of c in which the named keys have the values, and the sources, that they have in next.
+func (c *Config) With(next *Config, keys []string) *Config {
+	out := *c
+	out.sources = maps.Clone(c.sources)
+	rows := table()
+	for i := range rows {
+		r := &rows[i]
+		if !slices.Contains(keys, r.key) {
+			continue
+		}
+		reflect.ValueOf(r.field(&out)).Elem().Set(reflect.ValueOf(r.field(next)).Elem())
+		delete(out.sources, r.key)
+		if next.IsSet(r.key) {
+			out.sources[r.key] = next.Source(r.key)
+		}
+	}
+	return &out
 }
 
 // Level returns LogLevel as a level of log/slog: trace lies four below debug, panic and fatal four above error.

@@ -169,6 +169,7 @@ log-format text
 log-level info
 memprofile
 metrics-label-filter namespace,workload,pod,binary
+metrics-max-series 4096
 metrics-server
 netns-dir /var/run/docker/netns/
 parents-map-enabled false
@@ -411,7 +412,7 @@ func TestLoad_types(t *testing.T) {
 			func(c *Config) any { return c.RedactionFilters }, "{\"redact\":[\"a\"]}\n{}"},
 		{"flag over list", []string{"--enable-ancestors="}, "enable-ancestors: base",
 			func(c *Config) any { return len(c.EnableAncestors) }, 0},
-		{"null clears", nil, "username-metadata: unix\nserver-address:", func(c *Config) any { return c.ServerAddress }, ""},
+		{"empty text clears", nil, "username-metadata: unix\nserver-address: \"\"", func(c *Config) any { return c.ServerAddress }, ""},
 		{"run-dir moves the socket", []string{"--run-dir=/tmp/r"}, "", func(c *Config) any { return c.ServerAddress },
 			"unix:///tmp/r/tetragon.sock"},
 		{"tcp", []string{"--server-address=localhost"}, "", func(c *Config) any { return c.Listeners() },
@@ -677,4 +678,49 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("config %v, error %v", c, err)
 		}
 	})
+}
+
+// TestChanges: a new configuration is taken over key by key, and only where the agent can.
+func TestChanges(t *testing.T) {
+	h := newHost(t)
+	h.write("/etc/tetragon/tetragon.yaml", "log-level: info\nrun-dir: /run/a\nexport-allowlist: '{}'\n")
+	old := h.mustLoad()
+	h.write("/etc/tetragon/tetragon.yaml", "run-dir: /run/b\n\nlog-level: debug\nexport-file-compress: true\n")
+	next := h.mustLoad()
+	live, restart := Changes(old, next)
+	if d := cmp.Diff([]string{"log-level", "export-file-compress", "export-allowlist"}, live); d != "" {
+		t.Errorf("live (-want +got):\n%s", d)
+	}
+	// The default address is below run-dir.
+	if d := cmp.Diff([]string{"run-dir", "server-address"}, restart); d != "" {
+		t.Errorf("restart (-want +got):\n%s", d)
+	}
+	got := old.With(next, live)
+	if got.LogLevel != "debug" || !got.ExportFileCompress || got.ExportAllowlist != "" || got.RunDir != "/run/a" {
+		t.Errorf("taken over: %+v", got)
+	}
+	if s := got.Source("log-level"); !strings.HasSuffix(s, "tetragon.yaml:3") {
+		t.Errorf("source of log-level is %s, want line 3", s)
+	}
+	if got.IsSet("export-allowlist") || !got.IsSet("run-dir") || old.LogLevel != "info" || !old.IsSet("export-allowlist") {
+		t.Error("sources were mixed up")
+	}
+}
+
+// TestLoad_emptyValues: whoever leaves a value out is told, as far as that is not a way to clear a key.
+func TestLoad_emptyValues(t *testing.T) {
+	h := newHost(t)
+	h.write("/etc/tetragon/tetragon.yaml", "metrics-server: \"\"\nlog-file:\nverbose: ~\n")
+	_, err := h.load()
+	want := "/etc/tetragon/tetragon.yaml:2: log-file: has no value; write one, \"\" to clear it, or remove the line\n" +
+		"/etc/tetragon/tetragon.yaml:3: verbose: has no value; write one, \"\" to clear it, or remove the line"
+	if err == nil || h.clean(err.Error()) != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	h.write("/etc/tetragon/tetragon.yaml", "metrics-server: \"\"\n")
+	h.env = []string{"TETRAGON_METRICS_SERVER="}
+	c := h.mustLoad()
+	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "TETRAGON_METRICS_SERVER: ignored, it is empty") {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
 }

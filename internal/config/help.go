@@ -90,3 +90,45 @@ func writeConfig(out io.Writer, c *Config) error {
 	}
 	return w.Flush()
 }
+
+// Key is what a reference says of one key.
+type Key struct {
+	Name, Type, Default, Help string
+	Values                    []string // the only ones; empty: any
+	Group                     string   // heading of those that belong together
+	NoEffect                  string   // why it is accepted and changes nothing; empty: it does
+	Live                      bool     // a change takes effect on SIGHUP
+	Refused                   string   // why anything but the default is refused; empty: it is not
+}
+
+// Keys lists every key but the hidden ones, in the order of the help text.
+func Keys() []Key {
+	var out []Key
+	rows, group := table(), ""
+	for i := range rows {
+		r := &rows[i]
+		if r.group != "" {
+			group = r.group
+		}
+		if r.hidden {
+			continue
+		}
+		k := Key{Name: r.key, Type: typeName(r.field(new(Config))), Default: r.def, Help: r.help, Group: group, Live: r.live}
+		if k.Type == "" {
+			k.Type = "bool"
+		}
+		for _, v := range r.oneOf {
+			if v != "" {
+				k.Values = append(k.Values, v)
+			}
+		}
+		switch r.status {
+		case accepted:
+			k.NoEffect = r.why
+		case later:
+			k.Refused = r.why
+		}
+		out = append(out, k)
+	}
+	return out
+}

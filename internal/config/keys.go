@@ -22,6 +22,7 @@ type row struct {
 	oneOf  []string // the only values, or the only list elements
 	spaces bool     // a list that white space separates, unless it comes from a flag
 	hidden bool     // left out of the help text
+	live   bool     // a change takes effect when the configuration is read again
 	group  string   // heading of the help text, on the first row of each group
 	help   string
 }
@@ -42,7 +43,7 @@ const (
 	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
 	whyNoPods    = "Kubernetes is not supported yet"
 	whyNoCRI     = "container runtimes are not asked yet"
-	whyNoAggr    = "aggregation is not supported yet"
+	whyNoAggr    = "there is no type of event that is aggregated, so each is passed on, as upstream does"
 	whyNoProfile = "use pprof-address"
 )
 
@@ -66,9 +67,9 @@ func generalRows() []row {
 			help: "directory with one file for each key; read last among the files"},
 		{key: "run-dir", def: "/var/run/tetragon/", field: func(c *Config) any { return &c.RunDir },
 			help: "directory of the pid file, the info file and the default socket"},
-		{key: "debug", short: "d", def: "false", field: func(c *Config) any { return &c.Debug },
+		{key: "debug", live: true, short: "d", def: "false", field: func(c *Config) any { return &c.Debug },
 			help: "same as log-level debug"},
-		{key: "log-level", def: "info", field: func(c *Config) any { return &c.LogLevel },
+		{key: "log-level", live: true, def: "info", field: func(c *Config) any { return &c.LogLevel },
 			oneOf: []string{"trace", "debug", "info", "warn", "warning", "error", "panic", "fatal"},
 			help:  "least important messages to log"},
 		{key: "log-format", def: "text", field: func(c *Config) any { return &c.LogFormat },
@@ -92,36 +93,36 @@ func exportRows() []row {
 		{key: "export-stdout", field: func(c *Config) any { return &c.ExportStdout },
 			oneOf: []string{"", "json", "compact"},
 			help:  "write events to standard output as well, and the log to standard error"},
-		{key: "export-file-max-size-mb", def: "10", field: func(c *Config) any { return &c.ExportFileMaxSizeMB },
+		{key: "export-file-max-size-mb", live: true, def: "10", field: func(c *Config) any { return &c.ExportFileMaxSizeMB },
 			help: "rotate the file above this size in MiB; 0 means 100"},
-		{key: "export-file-rotation-interval", def: "0s",
+		{key: "export-file-rotation-interval", live: true, def: "0s",
 			field: func(c *Config) any { return &c.ExportFileRotationInterval },
 			help:  "rotate the file on this period as well; 0: never"},
-		{key: "export-file-max-backups", def: "5", field: func(c *Config) any { return &c.ExportFileMaxBackups },
+		{key: "export-file-max-backups", live: true, def: "5", field: func(c *Config) any { return &c.ExportFileMaxBackups },
 			help: "rotated files to keep; 0 keeps all"},
-		{key: "export-file-compress", def: "false", field: func(c *Config) any { return &c.ExportFileCompress },
+		{key: "export-file-compress", live: true, def: "false", field: func(c *Config) any { return &c.ExportFileCompress },
 			help: "compress rotated files with gzip"},
 		{key: "export-file-perm", def: "600", field: func(c *Config) any { return &c.ExportFilePerm },
 			help: "octal mode of new files; only the bits of 664 count, and the owner can always read and write"},
-		{key: "export-rate-limit", def: "-1", field: func(c *Config) any { return &c.ExportRateLimit },
+		{key: "export-rate-limit", live: true, def: "-1", field: func(c *Config) any { return &c.ExportRateLimit },
 			help: "events for each minute; -1: no limit, 0: no export"},
-		{key: "export-allowlist", field: func(c *Config) any { return &c.ExportAllowlist },
+		{key: "export-allowlist", live: true, field: func(c *Config) any { return &c.ExportAllowlist },
 			help: "export only events that one of these filters (JSON objects) matches"},
-		{key: "export-denylist", field: func(c *Config) any { return &c.ExportDenylist },
+		{key: "export-denylist", live: true, field: func(c *Config) any { return &c.ExportDenylist },
 			help: "export no events that one of these filters (JSON objects) matches"},
-		{key: "field-filters", field: func(c *Config) any { return &c.FieldFilters },
-			status: later, why: "events are exported whole", help: "fields to keep or leave out"},
+		{key: "field-filters", live: true, field: func(c *Config) any { return &c.FieldFilters },
+			help: "fields to keep in, or leave out of, exported events (JSON objects)"},
 		{key: "enable-export-aggregation", def: "false",
 			field:  func(c *Config) any { return &c.EnableExportAggregation },
-			status: later, why: whyNoAggr, help: "aggregate exported events"},
+			status: accepted, why: whyNoAggr, help: "aggregate exported events"},
 		{key: "export-aggregation-window-size", def: "15s",
 			field:  func(c *Config) any { return &c.ExportAggregationWindowSize },
-			status: later, why: whyNoAggr, help: "window of the aggregation"},
+			status: accepted, why: whyNoAggr, help: "window of the aggregation"},
 		{key: "export-aggregation-buffer-size", def: "10000",
 			field:  func(c *Config) any { return &c.ExportAggregationBufferSize },
-			status: later, why: whyNoAggr, help: "buffer of the aggregation, in events"},
+			status: accepted, why: whyNoAggr, help: "buffer of the aggregation, in events"},
 		{key: "enable-pid-set-filter", def: "false", field: func(c *Config) any { return &c.EnablePidSetFilter },
-			status: later, why: "export filters know no pid_set", help: "allow pid_set in export filters"},
+			help: "allow pid_set in export filters"},
 	}
 }
 
@@ -142,7 +143,7 @@ func eventRows() []row {
 			help:  "add ancestors to these kinds of events; the others only together with base"},
 		{key: "username-metadata", def: "disabled", field: func(c *Config) any { return &c.UsernameMetadata },
 			oneOf: []string{"disabled", "unix"}, help: "add login names of host processes"},
-		{key: "redaction-filters", field: func(c *Config) any { return &c.RedactionFilters },
+		{key: "redaction-filters", live: true, field: func(c *Config) any { return &c.RedactionFilters },
 			help: "mask what these filters (JSON objects) match in arguments and environment"},
 		{key: "cluster-name", field: func(c *Config) any { return &c.ClusterName },
 			help: "name of the cluster in every event"},
@@ -184,13 +185,16 @@ func serverRows() []row {
 		{key: "metrics-server", field: func(c *Config) any { return &c.MetricsServer },
 			help: "metrics over HTTP on this address, such as :2112; empty: none"},
 		{key: "enable-event-metrics", def: "true", field: func(c *Config) any { return &c.EnableEventMetrics },
-			status: later, why: "metrics cannot be left out", help: "metrics about events"},
+			help: "also metrics about events, by binary"},
 		{key: "metrics-label-filter", def: "namespace,workload,pod,binary",
-			field:  func(c *Config) any { return &c.MetricsLabelFilter },
-			status: later, why: "labels cannot be left out", help: "labels that get values"},
+			field: func(c *Config) any { return &c.MetricsLabelFilter },
+			oneOf: []string{"namespace", "workload", "pod", "binary", "node_name"},
+			help:  "labels that get values in metrics about events"},
+		{key: "metrics-max-series", def: "4096", field: func(c *Config) any { return &c.MetricsMaxSeries },
+			help: "series that each metric about events may have; what comes beyond is counted for the binary \"(other)\""},
 		{key: "enable-msg-handling-latency", def: "false",
-			field:  func(c *Config) any { return &c.EnableMsgHandlingLatency },
-			status: later, why: "there is no such histogram", help: "fill the handling latency histogram"},
+			field: func(c *Config) any { return &c.EnableMsgHandlingLatency },
+			help:  "measure how long each record takes, as the metric tetragon_handling_latency"},
 		{key: "pprof-address", field: func(c *Config) any { return &c.PprofAddress },
 			help: "Go profiling over HTTP on this address; empty: none"},
 		{key: "gops-address", field: func(c *Config) any { return &c.GopsAddress },

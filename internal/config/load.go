@@ -236,8 +236,8 @@ func rawYAML(v *yaml.Node) (raw, error) {
 	v = resolve(v)
 	switch v.Kind {
 	case yaml.ScalarNode:
-		if v.Tag == "!!null" {
-			return raw{}, nil
+		if v.Tag == "!!null" && v.Style == 0 {
+			return raw{}, errors.New(`has no value; write one, "" to clear it, or remove the line`)
 		}
 		return raw{text: strings.TrimSpace(v.Value)}, nil
 	case yaml.SequenceNode:
@@ -269,10 +269,18 @@ func (l *loader) readEnv(add func(string, raw)) {
 	sort.Strings(env)
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
-		if !strings.HasPrefix(name, prefix) || value == "" {
+		if !strings.HasPrefix(name, prefix) {
 			continue
 		}
 		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, prefix)), "_", "-")
+		if value == "" {
+			// Existing installations rely on it, but whoever wants to clear a key must learn why that has no effect.
+			if l.byKey[key] != nil {
+				l.warnings = append(l.warnings, fmt.Sprintf("environment %s: ignored, it is empty; an empty file %q in a drop-in directory clears the key",
+					name, key))
+			}
+			continue
+		}
 		if name != strings.ToUpper(name) || l.byKey[key] == nil {
 			if !serviceLink(name) {
 				l.warnings = append(l.warnings, fmt.Sprintf("environment %s: ignored, there is no key %q%s",

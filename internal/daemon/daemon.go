@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"tetragon/internal/config"
@@ -48,7 +49,8 @@ type Options struct {
 	Version string
 	Stdout  io.Writer
 	Stderr  io.Writer
-	Reopen  <-chan os.Signal // each value makes the export open its file anew
+	Hangup  <-chan os.Signal               // each value makes the export open its file anew, and the configuration be read again
+	Reload  func() (*config.Config, error) // reads the configuration; nil: it is read once
 }
 
 // stopTimeout bounds each step of a stop that waits for somebody else.
@@ -72,7 +74,9 @@ func Run(ctx context.Context, o Options) error {
 	var undo stops
 	defer undo.run()
 
-	log, closeLog, err := newLogger(cfg, o.Stdout, o.Stderr)
+	level := new(slog.LevelVar)
+	level.Set(cfg.Level())
+	log, closeLog, err := newLogger(cfg, level, o.Stdout, o.Stderr)
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	// The facts themselves are not kept: they are the largest thing in memory.
 	lacks, release, cgroups := facts.Missing, facts.Release, facts.Cgroups.Mode
-	filters, err := newFilters(cfg)
+	filters, err := newFilters(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -132,14 +136,15 @@ func Run(ctx context.Context, o Options) error {
 	})
 
 	// The event lane, from the ring to the sinks.
-	lane := &metrics.Lane{}
+	lane, calls := &metrics.Lane{}, &metrics.RPCs{}
 	ledger := metrics.NewLedger()
 	table := process.New(process.Options{Dead: cfg.ProcessCacheSize})
 	encoder := encode.New(encode.Options{
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != ""})
+	filters.offers.Message = encoder.Message
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != ""})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
@@ -152,9 +157,9 @@ func Run(ctx context.Context, o Options) error {
 			eo.Passwd = "/etc/passwd" // a host that hides pid 1's root even from root
 		}
 	}
-	if filters.redactor != nil {
-		eo.RedactArgs, eo.RedactEnv = filters.redactor.Arguments, filters.redactor.Environment
-	}
+	secrets := new(secrets)
+	secrets.redactor.Store(filters.redactor)
+	eo.RedactArgs, eo.RedactEnv = secrets.arguments, secrets.environment
 	l.enricher = enrich.New(eo)
 	l.mappings = newMappings(ledger, log, cfg.ProcFS)
 	pols := policyLane(cfg, manager, keeper, l.mappings.want, log)
@@ -171,14 +176,14 @@ func Run(ctx context.Context, o Options) error {
 		file, err = l.sinks.AddFile(export.FileOptions{
 			Path: cfg.ExportFilename, MaxSizeMB: cfg.ExportFileMaxSizeMB, RotationInterval: cfg.ExportFileRotationInterval,
 			MaxBackups: cfg.ExportFileMaxBackups, Compress: cfg.ExportFileCompress, Perm: cfg.ExportFilePerm,
-			RateLimit: cfg.ExportRateLimit, Filter: filters.export(),
+			RateLimit: cfg.ExportRateLimit, Filter: filters.export(), Fields: filters.prune(),
 		})
 		if err != nil {
 			return fmt.Errorf("open the export: %w", err)
 		}
 	}
 	if cfg.ExportStdout != "" {
-		w := export.WriterOptions{W: o.Stdout, Filter: filters.export()}
+		w := export.WriterOptions{W: o.Stdout, Filter: filters.export(), Fields: filters.prune()}
 		if cfg.ExportStdout == "compact" {
 			w.Render = encode.NewCompact(encode.CompactOptions{Color: isTerminal(o.Stdout)}).Render
 		}
@@ -191,13 +196,21 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(func() { _ = l.reader.Close() })
 
+	now := new(atomic.Pointer[config.Config])
+	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, o.Version, l.sinks, file, ledger, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
+	api, address, err := serveAPI(cfg, now, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
 	if err != nil {
 		return err
 	}
 	undo.add(api)
-	stopHTTP, err := serveHTTP(cfg, o.Version, lane, ledger, pols, node, log)
+	stopHTTP, err := serveHTTP(cfg, metrics.Options{
+		Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, Labels: cfg.MetricsLabelFilter, MaxSeries: cfg.MetricsMaxSeries,
+		NodeName: node, FlagWords: event.FlagWords(), Build: metricsBuild(o.Version), RPCs: calls,
+		Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
+		Queues:   func() []metrics.Queue { return queueMetrics(l.sinks) },
+		Memory:   func() []metrics.Part { return memoryParts(base, manager) },
+	}, log)
 	if err != nil {
 		return err
 	}
@@ -215,9 +228,11 @@ func Run(ctx context.Context, o Options) error {
 	defer stopLane()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- l.run(laneCtx, o.Reopen, file)
+		ended <- l.run(laneCtx)
 		stopLane()
 	}()
+	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, sinks: l.sinks, secrets: secrets, message: encoder.Message}
+	go rl.run(laneCtx, o.Hangup)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
@@ -267,11 +282,15 @@ func hasAncestors(cfg *config.Config, kind string) bool {
 type filters struct {
 	allow, deny []*tetragon.Filter
 	offers      filter.Options
+	fields      *filter.Fields
 	redactor    *filter.Redactor
 }
 
-func newFilters(cfg *config.Config) (*filters, error) {
-	f := &filters{offers: filter.Options{Cred: cfg.EnableProcessCred, PidSet: true}}
+// newFilters reads what the configuration says. What is valid but does not do what one may think is logged.
+func newFilters(cfg *config.Config, log *slog.Logger) (*filters, error) {
+	f := &filters{offers: filter.Options{
+		Cred: cfg.EnableProcessCred, PidSet: true, Complain: func(err error) { log.Warn("use a filter", "err", err) },
+	}}
 	for kind, types := range map[string][]tetragon.EventType{
 		"base":       {tetragon.EventType_PROCESS_EXEC, tetragon.EventType_PROCESS_EXIT},
 		"kprobe":     {tetragon.EventType_PROCESS_KPROBE},
@@ -292,6 +311,18 @@ func newFilters(cfg *config.Config) (*filters, error) {
 	if f.redactor, err = filter.ParseRedaction(cfg.RedactionFilters); err != nil {
 		return nil, fmt.Errorf("read redaction-filters from %s: %w", cfg.Source("redaction-filters"), err)
 	}
+	fields, err := filter.ParseFieldFilters(cfg.FieldFilters)
+	if err == nil {
+		f.fields, err = filter.NewFields(fields)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read field-filters from %s: %w", cfg.Source("field-filters"), err)
+	}
+	for key, warnings := range map[string][]string{"field-filters": f.fields.Warnings(), "redaction-filters": f.redactor.Warnings()} {
+		for _, w := range warnings {
+			log.Warn(fmt.Sprintf("%s from %s: %s", key, cfg.Source(key), w))
+		}
+	}
 	o := f.offers
 	o.PidSet = cfg.EnablePidSetFilter
 	if _, err = filter.New(f.allow, f.deny, o); err != nil {
@@ -300,12 +331,20 @@ func newFilters(cfg *config.Config) (*filters, error) {
 	return f, nil
 }
 
+// prune returns what leaves fields out of exported events, or nothing if they are whole.
+func (f *filters) prune() export.Pruner {
+	if f.fields == nil {
+		return nil
+	}
+	return f.fields
+}
+
 // export returns a filter of its own for one sink, or nothing if there is nothing to filter.
 func (f *filters) export() export.Matcher {
 	if len(f.allow)+len(f.deny) == 0 {
 		return nil
 	}
-	m, err := filter.New(f.allow, f.deny, f.offers)
+	m, err := filter.New(f.allow, f.deny, f.offers) // with pid_set: newFilters has refused it where it is not enabled
 	if err != nil {
 		panic("bug: filters that were accepted are refused: " + err.Error())
 	}
@@ -313,7 +352,7 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
@@ -331,8 +370,8 @@ func serveAPI(cfg *config.Config, version string, sinks *export.Set, file *expor
 		}
 		so := server.Options{
 			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
-			Info:     func() server.Info { return info(cfg) },
-			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC,
+			Info:     func() server.Info { return info(now.Load()) },
+			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		}
 		if file != nil {
 			so.EventLog = file
@@ -387,8 +426,14 @@ func buildInfo() server.Build {
 	return b
 }
 
+// metricsBuild is the build in the words of metrics.
+func metricsBuild(version string) metrics.Build {
+	b := buildInfo()
+	return metrics.Build{Version: version, GoVersion: b.GoVersion, Commit: b.Commit, Time: b.Time, Modified: b.Modified}
+}
+
 // serveHTTP starts the metrics and profiling servers that are asked for.
-func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *metrics.Ledger, pols *registry.Registry, node string, log *slog.Logger) (stop func(), err error) {
+func serveHTTP(cfg *config.Config, mo metrics.Options, log *slog.Logger) (stop func(), err error) {
 	var undo stops
 	start := func(key, addr string, h http.Handler) error {
 		l, err := net.Listen("tcp", addr)
@@ -402,12 +447,7 @@ func serveHTTP(cfg *config.Config, version string, lane *metrics.Lane, ledger *m
 		return nil
 	}
 	if cfg.MetricsServer != "" {
-		bi := buildInfo()
-		m, err := metrics.New(metrics.Options{
-			Lane: lane, Ledger: ledger, EventMetrics: cfg.EnableEventMetrics, NodeName: node, FlagWords: event.FlagWords(),
-			Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
-			Build:    metrics.Build{Version: version, GoVersion: bi.GoVersion, Commit: bi.Commit, Time: bi.Time, Modified: bi.Modified},
-		})
+		m, err := metrics.New(mo)
 		if err != nil {
 			return nil, fmt.Errorf("make the metrics: %w", err)
 		}

@@ -87,7 +87,7 @@ func writeInfo(cfg *config.Config, address string) (remove func(), err error) {
 
 // newLogger makes the logger that the configuration asks for. It writes to standard output, as upstream's does, unless
 // events go there.
-func newLogger(cfg *config.Config, stdout, stderr io.Writer) (*slog.Logger, func(), error) {
+func newLogger(cfg *config.Config, level *slog.LevelVar, stdout, stderr io.Writer) (*slog.Logger, func(), error) {
 	w := stdout
 	if cfg.ExportStdout != "" {
 		w = stderr
@@ -103,7 +103,7 @@ func newLogger(cfg *config.Config, stdout, stderr io.Writer) (*slog.Logger, func
 	}
 	format, times := strings.CutSuffix(cfg.LogFormat, "-ts")
 	o := &slog.HandlerOptions{
-		Level: cfg.Level(), AddSource: cfg.Level() < slog.LevelInfo,
+		Level: level, AddSource: cfg.Level() < slog.LevelInfo,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) > 0 {
 				return a

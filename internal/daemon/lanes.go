@@ -4,9 +4,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -22,7 +22,6 @@ import (
 	"tetragon/internal/event/mmap"
 	"tetragon/internal/event/read"
 	"tetragon/internal/metrics"
-	"tetragon/internal/policy/plan"
 	"tetragon/internal/process"
 	"tetragon/internal/sensor"
 )
@@ -39,6 +38,7 @@ type laneOptions struct {
 	log      *slog.Logger
 
 	countBinaries bool // for metrics that somebody may read
+	latency       bool // measure how long each record takes
 }
 
 // lane is the event lane: one goroutine, from the ring to the queues of the sinks.
@@ -60,6 +60,8 @@ type lane struct {
 	running   atomic.Bool   // a snapshot is under way
 
 	stopping bool // what is in the ring is the last
+
+	syscalls map[syscallKey]string // names of system calls that were counted
 
 	settled uint64 // records received at the last look
 	stormy  bool   // there were many since memory was last given back
@@ -91,7 +93,7 @@ func newLane(o laneOptions) *lane {
 }
 
 // run is the lane. It returns when ctx ends and everything that had happened by then is with the sinks.
-func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.File) error {
+func (l *lane) run(ctx context.Context) error {
 	if l.base.HasSnapshot() {
 		l.snapshot(false)
 	} else {
@@ -104,10 +106,6 @@ func (l *lane) run(ctx context.Context, reopen <-chan os.Signal, file *export.Fi
 			return err
 		}
 		select {
-		case <-reopen:
-			if file != nil {
-				file.Reopen()
-			}
 		case err := <-l.snapshots:
 			if err != nil {
 				l.log.Warn("look at what lives", "err", err)
@@ -199,59 +197,39 @@ func (l *lane) record(raw []byte) {
 	l.decoded.Seen(1)
 	if err := decode.Decode(raw, &l.rec); err != nil {
 		l.decoded.Drop(0, 1)
+		l.broken(raw, err)
 		return
 	}
 	l.decoded.Deliver(1)
-	l.counters.MsgOps[ops[l.rec.Kind]].Add(1)
+	op := ops[l.rec.Kind]
+	l.counters.MsgOps[op].Add(1)
+	if !l.latency {
+		l.enricher.Record(&l.rec)
+		return
+	}
+	began := time.Now()
 	l.enricher.Record(&l.rec)
+	l.counters.Latency[op].Observe(time.Since(began))
+}
+
+// broken counts a record that was refused.
+func (l *lane) broken(raw []byte, err error) {
+	switch {
+	case len(raw) == 0:
+		l.counters.Broken[metrics.OpUndefined][metrics.HandlerEmpty].Add(1)
+	case errors.Is(err, decode.ErrKind):
+		l.counters.Broken[metrics.OpUndefined][metrics.HandlerUnknownOp].Add(1)
+	case errors.Is(err, decode.ErrShort) && len(raw) < abi.HeadSize:
+		l.counters.Broken[metrics.OpUndefined][metrics.HandlerFailed].Add(1)
+	default:
+		l.counters.Broken[ops[l.rec.Kind]][metrics.HandlerFailed].Add(1)
+	}
 }
 
 // mapping takes one executable mapping.
 func (l *lane) mapping(m mmap.Mapping) {
 	l.counters.MsgOps[metrics.OpLoader].Add(1)
 	l.enricher.Mapping(&enrich.Mapping{Pid: m.Pid, Time: m.Time, Exec: m.Exec, Path: m.Path, BuildID: m.BuildID})
-}
-
-// count keeps the metrics that the wire contract names.
-func (l *lane) count(evs []event.Event) {
-	for i := range evs {
-		t := metrics.EventUnknown
-		switch evs[i].Kind {
-		case event.KindExec:
-			t = metrics.EventExec
-		case event.KindExit:
-			t = metrics.EventExit
-		case event.KindKprobe:
-			t = metrics.EventKprobe
-			h := evs[i].Hook
-			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "kprobe", Name: h.Function}, evs[i].Process.Binary)
-		case event.KindTracepoint:
-			t = metrics.EventTracepoint
-			h := evs[i].Hook
-			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "tracepoint", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
-		case event.KindUprobe:
-			t = metrics.EventUprobe
-			h := evs[i].Hook
-			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "uprobe", Subsys: h.Path, Name: placeName(h)}, evs[i].Process.Binary)
-		case event.KindUsdt:
-			t = metrics.EventUsdt
-			h := evs[i].Hook
-			l.counters.Policies.Count(h.Policy, metrics.HookName{Kind: "usdt", Subsys: h.Subsys, Name: h.Event}, evs[i].Process.Binary)
-		case event.KindLoader:
-			t = metrics.EventLoader
-		default:
-			continue
-		}
-		l.counters.Events.Count(t, evs[i].Process.Binary)
-	}
-}
-
-// placeName names the place of a uprobe: its symbol, or its offset in the file.
-func placeName(h *event.Hook) string {
-	if h.Function != "" {
-		return h.Function
-	}
-	return plan.OffsetName(h.Offset)
 }
 
 // account reads the kernel half's account from time to time. What was lost since the last reading is told as an event,
@@ -274,6 +252,7 @@ func (l *lane) account() error {
 	}
 	s := l.table.Stats()
 	l.counters.ProcessCacheSize.Store(int64(s.Live + s.Dead))
+	l.counters.ProcessCacheCapacity.Store(int64(l.table.Capacity()))
 	l.counters.ProcessCacheEvictions.Store(s.Evicted)
 	l.counters.ProcessCacheMissGet.Store(s.Misses)
 

@@ -16,7 +16,6 @@ import (
 	"tetragon/internal/config"
 	"tetragon/internal/elf"
 	"tetragon/internal/kernel"
-	"tetragon/internal/metrics"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/compile"
 	"tetragon/internal/policy/parse"
@@ -147,23 +146,4 @@ func tellServed(w io.Writer, list []registry.Status) {
 		}
 	}
 	_, _ = io.WriteString(w, b.String()) // a reader that has gone is no reason to stop
-}
-
-// policyMetrics is what metrics tell of policies.
-func policyMetrics(list []registry.Status) []metrics.Policy {
-	var out []metrics.Policy
-	for i := range list {
-		s := &list[i]
-		p := metrics.Policy{Name: s.Key.Name, Namespace: s.Key.Namespace, State: s.State.String(), KernelBytes: s.KernelBytes}
-		for j := range s.Stats {
-			h := &s.Stats[j]
-			for _, r := range h.Rules {
-				p.Selectors = append(p.Selectors, metrics.Selector{
-					Hook: registry.HookName(h.Hook), HookIndex: h.Hook.Index, Index: r.Selector, Label: r.Label, Post: r.Posted, NoPost: r.NoPost,
-				})
-			}
-		}
-		out = append(out, p)
-	}
-	return out
 }

@@ -160,7 +160,7 @@ func (f *File) readFuncs() {
 			f.addSymbol(&syms[i])
 		}
 	}
-	if len(f.funcs) == 0 {
+	if f.f.Section(".symtab") == nil {
 		f.readGoFuncs()
 	}
 	for n := range f.funcs {
@@ -215,7 +215,9 @@ func (f *File) readGoFuncs() {
 		if x.Entry < text.Addr || x.Entry >= text.Addr+text.Size { // a program with C in it: the table counts from elsewhere
 			continue
 		}
-		f.funcs[x.Name] = Func{Addr: x.Entry, Size: x.End - x.Entry}
+		if _, have := f.funcs[x.Name]; !have {
+			f.funcs[x.Name] = Func{Addr: x.Entry, Size: x.End - x.Entry}
+		}
 	}
 }
 

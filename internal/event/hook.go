@@ -23,6 +23,8 @@ type Hook struct {
 	Return *Arg // nil: not asked for
 
 	KernelStack, UserStack []Frame // innermost first
+
+	Suppressed uint32 // events that the rate limit held back since the last one
 }
 
 // Loader is a file that became part of a process's code.

@@ -3,11 +3,15 @@
 package kernel
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf/btf"
+
+	"tetragon/internal/nearest"
 )
 
 // Param is a parameter of a function: its name and its type as C writes it.
@@ -197,6 +201,8 @@ type Step struct {
 	Off    int64
 	Size   int // bytes to load; 0: the member is no number and no pointer, its address is meant
 	Signed bool
+	// Of a bit field: how many bits of what is loaded are meant, and above how many others they lie. 0: all.
+	Bits, Shift int
 }
 
 // Member is where a path of members leads.
@@ -213,9 +219,25 @@ type Member struct {
 // maxSteps bounds a path of members, as the wire contract does.
 const maxSteps = 10
 
-// Follow finds the way from a pointer to a type along a path like "f_path.dentry.d_name.name" or "a.b[3].c".
-func (f *Facts) Follow(root, path string) (*Member, error) {
-	t, err := f.rootType(root)
+// Follow finds the way from a pointer to a type of the kernel along a path like "f_path.dentry.d_name.name" or "a.b[3].c".
+// "[2].a" takes the pointer for one to the first of several. root may be a pointer itself.
+func (f *Facts) Follow(root, path string) (*Member, error) { return FollowIn(f.Types, root, path) }
+
+// FollowModule is Follow for a type that a kernel module has, which must be loaded.
+func (f *Facts) FollowModule(module, root, path string) (*Member, error) {
+	if f.Cache == nil {
+		return nil, fmt.Errorf("the types of module %s are not known: recorded facts have those of the kernel itself", module)
+	}
+	types, err := f.Cache.Module(module)
+	if err != nil {
+		return nil, fmt.Errorf("the types of module %s cannot be read, is it loaded? %w", module, err)
+	}
+	return FollowIn(types, root, path)
+}
+
+// FollowIn is Follow for types of any origin.
+func FollowIn(types *btf.Spec, root, path string) (*Member, error) {
+	t, err := rootType(types, root)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +249,10 @@ func (f *Facts) Follow(root, path string) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
+	if words[0].index >= 0 { // what the parameter points to is the first of several
+		t = &btf.Array{Type: t}
+	}
+	var bits *btf.Member
 	for _, w := range words {
 		if len(m.Steps) >= maxSteps {
 			return nil, fmt.Errorf("it has more than %d steps", maxSteps)
@@ -266,19 +292,22 @@ func (f *Facts) Follow(root, path string) (*Member, error) {
 			load()
 			t = btf.UnderlyingType(p.Target)
 		}
-		x, bits, ok := member(t, w.name)
+		x, ok := member(t, w.name)
 		if !ok {
-			return nil, fmt.Errorf("%s has no member %s; it has %s", typeName(t), w.name, strings.Join(memberNames(t), ", "))
+			return nil, noMember(t, w.name)
 		}
-		off += int64(x.Offset.Bytes())
-		_ = bits
-		if x.BitfieldSize > 0 {
-			return nil, fmt.Errorf("%s.%s is a field of %d bits; only whole bytes can be read", typeName(t), w.name, x.BitfieldSize)
+		if bits = nil; x.BitfieldSize > 0 {
+			bits = &x
+		} else {
+			off += int64(x.Offset.Bytes())
 		}
 		at = typeName(t) + "." + w.name
 		t = x.Type
 	}
 	last := t
+	if bits != nil {
+		return m, m.bitField(bits, off)
+	}
 	t = btf.UnderlyingType(t)
 	m.Type = typeName(last)
 	m.Name = baseName(last)
@@ -305,6 +334,26 @@ func (f *Facts) Follow(root, path string) (*Member, error) {
 	return m, nil
 }
 
+// bitField ends a way in some bits of a number: it loads as many bytes as hold them. off is where the struct is.
+func (m *Member) bitField(x *btf.Member, off int64) error {
+	first, n := int64(x.Offset), int64(x.BitfieldSize)
+	for size := int64(1); size <= 8; size *= 2 {
+		if begin := first / 8 / size * size; first+n <= (begin+size)*8 {
+			m.Int, m.Bits = true, int(n)
+			m.Type, m.Name = fmt.Sprintf("%s:%d", typeName(x.Type), n), baseName(x.Type)
+			switch u := btf.UnderlyingType(x.Type).(type) {
+			case *btf.Int:
+				m.Signed = u.Encoding == btf.Signed
+			case *btf.Enum:
+				m.Signed = u.Signed
+			}
+			m.Steps = append(m.Steps, Step{Off: off + begin, Size: int(size), Signed: m.Signed, Bits: int(n), Shift: int(first - begin*8)})
+			return nil
+		}
+	}
+	return fmt.Errorf("%s has its %d bits in more than one word", x.Name, n)
+}
+
 // wraps says whether a struct is a number in a coat, as kuid_t and kernel_cap_t are.
 func wraps(t btf.Type) bool {
 	s, ok := t.(*btf.Struct)
@@ -321,17 +370,26 @@ func wraps(t btf.Type) bool {
 	return false
 }
 
-func (f *Facts) rootType(root string) (btf.Type, error) {
-	name := strings.TrimPrefix(strings.TrimPrefix(root, "struct "), "union ")
-	types, err := f.Types.AnyTypesByName(name)
+// rootType finds a struct or a union by name. Each "*" behind the name makes it a pointer.
+func rootType(spec *btf.Spec, root string) (btf.Type, error) {
+	name := strings.TrimSpace(strings.TrimRight(root, "* "))
+	pointers := strings.Count(root[len(name):], "*")
+	types, err := spec.AnyTypesByName(strings.TrimPrefix(strings.TrimPrefix(name, "struct "), "union "))
 	if err != nil {
-		return nil, fmt.Errorf("the kernel has no type %s", root)
+		return nil, fmt.Errorf("the kernel has no type %s", name)
 	}
 	for _, t := range types {
-		switch t.(type) {
+		switch btf.UnderlyingType(t).(type) {
 		case *btf.Struct, *btf.Union:
-			return t, nil
+		default:
+			if pointers == 0 {
+				continue
+			}
 		}
+		for range pointers {
+			t = &btf.Pointer{Target: t}
+		}
+		return t, nil
 	}
 	return nil, fmt.Errorf("%s is no struct and no union of the kernel", root)
 }
@@ -398,36 +456,46 @@ func membersOf(t btf.Type) []btf.Member {
 }
 
 // member finds a member, also in structs and unions without a name.
-func member(t btf.Type, name string) (btf.Member, uint32, bool) {
+func member(t btf.Type, name string) (btf.Member, bool) {
 	for _, m := range membersOf(t) {
 		if m.Name == name {
-			return m, 0, true
+			return m, true
 		}
 		if m.Name == "" {
-			if x, b, ok := member(btf.UnderlyingType(m.Type), name); ok {
+			if x, ok := member(btf.UnderlyingType(m.Type), name); ok {
 				x.Offset += m.Offset
-				return x, b, true
+				return x, true
 			}
 		}
 	}
-	return btf.Member{}, 0, false
+	return btf.Member{}, false
 }
 
-// memberNames lists some members for an error.
+// maxNames is how many members an error lists.
+const maxNames = 12
+
+// noMember says what there is instead of a member: of many, those whose names are most like it.
+func noMember(t btf.Type, name string) error {
+	names := memberNames(t)
+	switch {
+	case len(names) == 0:
+		return fmt.Errorf("%s has no member %s: it has none", typeName(t), name)
+	case len(names) <= maxNames:
+		return fmt.Errorf("%s has no member %s; it has %s", typeName(t), name, strings.Join(names, ", "))
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(nearest.Distance(a, name), nearest.Distance(b, name)) })
+	return fmt.Errorf("%s has no member %s; of its %d the nearest are %s", typeName(t), name, len(names), strings.Join(names[:maxNames/2], ", "))
+}
+
+// memberNames lists all members, also those in structs and unions without a name.
 func memberNames(t btf.Type) []string {
 	var out []string
 	for _, m := range membersOf(t) {
-		switch {
-		case len(out) >= 12:
-			return append(out, "...")
-		case m.Name == "":
+		if m.Name == "" {
 			out = append(out, memberNames(btf.UnderlyingType(m.Type))...)
-		default:
+		} else {
 			out = append(out, m.Name)
 		}
-	}
-	if len(out) == 0 {
-		return []string{"none"}
 	}
 	return out
 }

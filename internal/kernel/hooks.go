@@ -335,6 +335,21 @@ func (f *Facts) Syscall(abi, name string) (int, bool) {
 	return n, ok
 }
 
+// SyscallName is the name of a system call, by its ABI and number; empty if there is none. It searches
+// the table: who asks often remembers the answer.
+func SyscallName(abi string, nr int) string {
+	table := syscallsX64
+	if abi == "i386" {
+		table = syscallsI386
+	}
+	for name, n := range table {
+		if n == nr {
+			return name
+		}
+	}
+	return ""
+}
+
 // Syscalls lists the names of all system calls of an ABI, sorted.
 func (f *Facts) Syscalls(abi string) []string {
 	table := syscallsX64

@@ -3,6 +3,8 @@
 package kernel
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -154,6 +157,77 @@ func TestFollow(t *testing.T) {
 	}
 	if _, err := f.Follow("nowhere", "a"); err == nil {
 		t.Error("a type that is not there has members")
+	}
+}
+
+// TestFollowIn_shapes: bit fields, flexible arrays, unions, and pointers that are taken for arrays.
+func TestFollowIn_shapes(t *testing.T) {
+	i32, u32, u64 := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, &btf.Int{Name: "unsigned int", Size: 4}, &btf.Int{Name: "u64", Size: 8}
+	char := &btf.Int{Name: "char", Size: 1, Encoding: btf.Char}
+	text := &btf.Pointer{Target: char}
+	bits := &btf.Struct{Name: "bits", Size: 24, Members: []btf.Member{
+		{Name: "a", Type: u32, BitfieldSize: 1}, {Name: "b", Type: i32, Offset: 1, BitfieldSize: 7}, {Name: "c", Type: u32, Offset: 12, BitfieldSize: 8},
+		{Name: "d", Type: u64, Offset: 64 + 30, BitfieldSize: 4}, {Name: "e", Type: u64, Offset: 60, BitfieldSize: 10},
+		{Name: "", Type: &btf.Union{Size: 8, Members: []btf.Member{
+			{Name: "x", Type: u64}, {Name: "", Type: &btf.Struct{Size: 8, Members: []btf.Member{{Name: "lo", Type: u32}, {Name: "hi", Type: u32, Offset: 32, BitfieldSize: 3}}}},
+		}}, Offset: 128},
+	}}
+	flex := &btf.Struct{Name: "flex", Size: 16, Members: []btf.Member{
+		{Name: "n", Type: u64}, {Name: "bits", Type: &btf.Pointer{Target: bits}, Offset: 64}, {Name: "tail", Type: &btf.Array{Index: u32, Type: text}, Offset: 128},
+	}}
+	large := &btf.Struct{Name: "large", Size: 80}
+	for i := range 20 {
+		large.Members = append(large.Members, btf.Member{Name: fmt.Sprintf("member_%d", i), Type: u32, Offset: btf.Bits(32 * i)})
+	}
+	b, err := btf.NewBuilder([]btf.Type{bits, flex, large, text, &btf.Typedef{Name: "flex_t", Type: flex}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := b.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	types, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		root, path string
+		steps      []Step
+		bits       int
+		err        string
+	}{
+		{root: "bits", path: "a", steps: []Step{{Size: 1, Bits: 1}}, bits: 1},
+		{root: "bits", path: "b", steps: []Step{{Size: 1, Bits: 7, Shift: 1, Signed: true}}, bits: 7},
+		{root: "bits", path: "c", steps: []Step{{Size: 4, Bits: 8, Shift: 12}}, bits: 8}, // over a byte's end
+		{root: "bits", path: "d", steps: []Step{{Off: 8, Size: 8, Bits: 4, Shift: 30}}, bits: 4},
+		{root: "bits", path: "e", err: "more than one word"},
+		{root: "bits", path: "x", steps: []Step{{Off: 16, Size: 8}}, bits: 64},
+		{root: "bits", path: "hi", steps: []Step{{Off: 20, Size: 1, Bits: 3}}, bits: 3},
+		{root: "bits", path: "a.z", err: "no member z"},
+		{root: "flex", path: "tail[7]", steps: []Step{{Off: 72, Size: 8}}, bits: 64},
+		{root: "flex_t", path: "bits.hi", steps: []Step{{Off: 8, Size: 8}, {Off: 20, Size: 1, Bits: 3}}, bits: 3},
+		{root: "flex", path: "bits[2].hi", steps: []Step{{Off: 8, Size: 8}, {Off: 68, Size: 1, Bits: 3}}, bits: 3},
+		{root: "flex", path: "[2].n", steps: []Step{{Off: 32, Size: 8}}, bits: 64},
+		{root: "struct flex *", path: "n", steps: []Step{{Size: 8}, {Size: 8}}, bits: 64},
+		{root: "struct flex *", path: "[3].n", steps: []Step{{Off: 24, Size: 8}, {Size: 8}}, bits: 64},
+		{root: "char *", path: "[1]", steps: []Step{{Off: 8, Size: 8}}, bits: 64},
+		{root: "char", path: "x", err: "no struct"},
+		{root: "large", path: "membr_13", err: "of its 20 the nearest are member_13, "},
+	} {
+		m, err := FollowIn(types, tt.root, tt.path)
+		if tt.err != "" || err != nil {
+			if err == nil || tt.err == "" || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s from %s: %v, want %q in it", tt.path, tt.root, err, tt.err)
+			}
+			continue
+		}
+		if d := cmp.Diff(tt.steps, m.Steps); d != "" || m.Bits != tt.bits {
+			t.Errorf("%s from %s: %d bits\n%s", tt.path, tt.root, m.Bits, d)
+		}
+	}
+	if _, err := (&Facts{Types: types}).FollowModule("mod", "flex", "n"); err == nil || !strings.Contains(err.Error(), "module mod") {
+		t.Errorf("recorded facts: %v", err)
 	}
 }
 

@@ -159,7 +159,7 @@ func (f *Facts) reduce(only *Subset) ([]btf.Type, error) {
 	var roots []btf.Type
 	for _, way := range only.Members {
 		root, path, _ := strings.Cut(way, ".")
-		t, err := f.rootType(root)
+		t, err := rootType(f.Types, root)
 		if err != nil {
 			continue // other kernels have it
 		}
@@ -368,6 +368,11 @@ func (r *Recorded) RawTracepoint(name string) *Func { return r.types.RawTracepoi
 
 // Follow is as of Facts.
 func (r *Recorded) Follow(root, path string) (*Member, error) { return r.types.Follow(root, path) }
+
+// FollowModule fails: modules' types are not saved.
+func (r *Recorded) FollowModule(module, root, path string) (*Member, error) {
+	return r.types.FollowModule(module, root, path)
+}
 
 // Lacks is as of Facts. What the file does not name the kernel has not.
 func (r *Recorded) Lacks(x Feature) string {

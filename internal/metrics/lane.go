@@ -2,27 +2,45 @@
 
 package metrics
 
-import (
-	"strings"
-	"sync"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // Op is the operation code of a record, as upstream numbers them in labels.
 type Op uint8
 
 // The operation codes. Records of all policy hooks are of one kind, and so of one code.
 const (
-	OpUndefined Op = 0
-	OpExec      Op = 5
-	OpExit      Op = 7
-	OpHook      Op = 13
-	OpClone     Op = 23
-	OpData      Op = 24
-	OpCgroup    Op = 25
-	OpLoader    Op = 26
+	OpUndefined  Op = 0
+	OpExec       Op = 5
+	OpExit       Op = 7
+	OpHook       Op = 13
+	OpTracepoint Op = 14
+	OpUprobe     Op = 15
+	OpLsm        Op = 16
+	OpClone      Op = 23
+	OpData       Op = 24
+	OpCgroup     Op = 25
+	OpLoader     Op = 26
+	OpThrottle   Op = 27
+	OpUsdt       Op = 28
 
 	numOps = 32
+)
+
+// allOps are the codes that have series from the start.
+var allOps = []Op{
+	OpUndefined, OpExec, OpExit, OpHook, OpTracepoint, OpUprobe, OpLsm, OpClone, OpData, OpCgroup, OpLoader, OpThrottle, OpUsdt,
+}
+
+// HandlerError is why a record was refused.
+type HandlerError uint8
+
+// The reasons, in the order of handlerErrorWords.
+const (
+	HandlerUnknownOp HandlerError = iota
+	HandlerEmpty
+	HandlerFailed
+
+	numHandlerErrors = iota
 )
 
 // SendError is why the kernel side could not send a record.
@@ -68,6 +86,8 @@ const (
 	EventTracepoint
 	EventLoader
 	EventUprobe
+	EventThrottle
+	EventLsm
 	EventUsdt
 
 	numEventTypes = iota
@@ -80,10 +100,12 @@ type Lane struct {
 	Lost       atomic.Uint64 // reader: records lost by perf buffers; stays 0
 	ReadErrors atomic.Uint64 // reader
 
-	MsgOps [numOps]atomic.Uint64                // decoder: records by Op
-	Missed [numOps][numSendErrors]atomic.Uint64 // sensor: records that the kernel side could not send
-	Errors [numErrors]atomic.Uint64             // by Error
-	Flags  [32]atomic.Uint64                    // enricher, by bit number: see CountFlags
+	MsgOps  [numOps]atomic.Uint64                   // decoder: records by Op
+	Broken  [numOps][numHandlerErrors]atomic.Uint64 // decoder: records refused
+	Latency [numOps]Histogram                       // lane: how long a record took, if that is measured; microseconds
+	Missed  [numOps][numSendErrors]atomic.Uint64    // sensor: records that the kernel side could not send
+	Errors  [numErrors]atomic.Uint64                // by Error
+	Flags   [32]atomic.Uint64                       // enricher, by bit number: see CountFlags
 
 	ProcessCacheSize       atomic.Int64  // enricher: processes in the table
 	ProcessCacheCapacity   atomic.Int64  // enricher: how many fit
@@ -97,8 +119,10 @@ type Lane struct {
 	RateLimited   atomic.Uint64 // file export: events over the limit
 	Overflowed    atomic.Uint64 // subscribers: events dropped because a queue was full
 
-	Events   EventCounts  // lane: events produced
-	Policies PolicyCounts // lane: those of them that policies made
+	NoProcess atomic.Uint64      // lane: events of no process
+	Events    EventCounts        // lane: events produced
+	Policies  Counts[PolicyHook] // lane: those of them that policies made
+	Syscalls  Counts[string]     // lane: those of the tracepoint of all system calls, by name of the call
 }
 
 // CountFlags counts each word of a process's flags.
@@ -108,86 +132,4 @@ func (l *Lane) CountFlags(flags uint32) {
 			l.Flags[bit].Add(1)
 		}
 	}
-}
-
-// EventCounts counts events by type and binary. The number of binaries that it tells apart is bounded, because
-// whoever may run programs could otherwise make the agent grow by names.
-type EventCounts struct {
-	mu sync.Mutex
-
-	off      bool
-	noBinary bool
-	byBinary map[string]*[numEventTypes]uint64
-	other    [numEventTypes]uint64 // of binaries beyond the bound, or of all when binaries are not told apart
-	bytes    int
-}
-
-// The bounds of EventCounts, and how events beyond them are labelled.
-const (
-	maxBinaries    = 4096
-	maxBinaryBytes = 1 << 20
-	otherBinary    = "(other)"
-)
-
-// Count counts an event.
-func (c *EventCounts) Count(t EventType, binary string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.off {
-		return
-	}
-	if t >= numEventTypes {
-		t = EventUnknown
-	}
-	if c.noBinary {
-		c.other[t]++
-		return
-	}
-	n := c.byBinary[binary]
-	if n == nil {
-		// Two names that become one when repaired must not make two series of one name.
-		binary = printable(binary)
-		n = c.byBinary[binary]
-	}
-	if n == nil {
-		if binary == otherBinary || len(c.byBinary) >= maxBinaries || c.bytes+len(binary) > maxBinaryBytes {
-			c.other[t]++
-			return
-		}
-		if c.byBinary == nil {
-			c.byBinary = map[string]*[numEventTypes]uint64{}
-		}
-		n = new([numEventTypes]uint64)
-		c.byBinary[strings.Clone(binary)] = n
-		c.bytes += len(binary)
-	}
-	n[t]++
-}
-
-// each calls f for every count that is not zero.
-func (c *EventCounts) each(f func(t EventType, binary string, n uint64)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	counts := func(binary string, ns *[numEventTypes]uint64) {
-		for t, n := range ns {
-			if n > 0 {
-				f(EventType(t), binary, n)
-			}
-		}
-	}
-	for binary, ns := range c.byBinary {
-		counts(binary, ns)
-	}
-	if c.noBinary {
-		counts("", &c.other)
-	} else {
-		counts(otherBinary, &c.other)
-	}
-}
-
-// configure switches counting off, or binaries.
-func (c *EventCounts) configure(on, binaries bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.off, c.noBinary = !on, !binaries
 }

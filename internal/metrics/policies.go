@@ -13,6 +13,7 @@ type Policy struct {
 	State           string // as lists show it
 	KernelBytes     uint64
 	Selectors       []Selector
+	Programs        []Program // one for each hook that is served
 }
 
 // Selector is what one selector of a policy has done.
@@ -24,8 +25,85 @@ type Selector struct {
 	Post, NoPost uint64
 }
 
+// Program is what serves a hook. Hooks of several policies at one place share it; what it does is then told of each.
+type Program struct {
+	ID       uint32
+	Attach   string // where: "tcp_connect"
+	Section  string // of the policy: "kprobes"
+	Runs     uint64
+	Seconds  float64
+	Missed   uint64 // not run, because it ran on that CPU already
+	LinkMiss uint64 // not run, because the kernel was in a probe already
+	Bytes    uint64
+}
+
 // policyStates are those that are always told.
 var policyStates = []string{"load_error", "error", "disabled", "enabled", "skipped", "partially_enabled"}
+
+func policyTable() []Metric {
+	overhead := []string{"policy_namespace", "policy", "sensor", "attach", "section"}
+	place := []string{"attach"}
+	return []Metric{
+		gauge("tetragon_tracingpolicy_loaded", []string{"state"}, "Policies, by state.", readPolicyStates),
+		gauge("tetragon_tracingpolicy_kernel_memory_bytes", []string{"policy", "policy_namespace"},
+			"Kernel memory of a policy, without the tables that all share.", readPolicyMemory),
+		counter("tetragon_tracingpolicy_selector_actions_total",
+			[]string{"policy", "policy_namespace", "hook", "hook_index", "selector_index", "selector_label", "action"},
+			"What the selectors of a policy did.", readSelectors),
+		counter("tetragon_missed_prog_probes_total", []string{"policy", "attach"},
+			"Calls that a program did not see, because it was running on that CPU already.",
+			readPrograms(func(p *Policy, x *Program) (float64, []string) { return float64(x.Missed), []string{p.Name, x.Attach} })),
+		counter("tetragon_missed_link_probes_total", []string{"policy", "attach"},
+			"Calls that a program did not see, because the kernel was in a probe already.",
+			readPrograms(func(p *Policy, x *Program) (float64, []string) {
+				return float64(x.LinkMiss), []string{p.Name, x.Attach}
+			})),
+		counter("tetragon_overhead_program_seconds_total", overhead,
+			"Time in the programs that serve a policy; one that serves several counts for each. Only while kernel.bpf_stats_enabled is 1.",
+			readPrograms(func(p *Policy, x *Program) (float64, []string) { return x.Seconds, overheadLabels(p, x) })),
+		counter("tetragon_overhead_program_runs_total", overhead, "Runs of the programs that serve a policy, likewise.",
+			readPrograms(func(p *Policy, x *Program) (float64, []string) { return float64(x.Runs), overheadLabels(p, x) })),
+		ours(counter("tetragon_hook_seconds_total", place,
+			"Time in the programs of a place, for all policies together. Only while kernel.bpf_stats_enabled is 1.",
+			readPlaces(func(x *Program) float64 { return x.Seconds }))),
+		ours(counter("tetragon_hook_runs_total", place, "Runs of the programs of a place, likewise.",
+			readPlaces(func(x *Program) float64 { return float64(x.Runs) }))),
+		ours(gauge("tetragon_hook_kernel_memory_bytes", place, "Kernel memory of the programs of a place.",
+			readPlaces(func(x *Program) float64 { return float64(x.Bytes) }))),
+	}
+}
+
+func overheadLabels(p *Policy, x *Program) []string {
+	return []string{p.Namespace, p.Name, "generic_" + x.Section, x.Attach, x.Section}
+}
+
+// sums adds up what has the same labels. Policies of one name in two domains have one series: the contract has no label
+// for the domain, and a series that comes twice would spoil the whole scrape.
+type sums struct {
+	order [][]string
+	at    map[string]int
+	sum   []float64
+}
+
+func (s *sums) add(v float64, labels ...string) {
+	k := fmt.Sprintf("%q", labels)
+	i, ok := s.at[k]
+	if !ok {
+		if s.at == nil {
+			s.at = map[string]int{}
+		}
+		i = len(s.order)
+		s.at[k] = i
+		s.order, s.sum = append(s.order, labels), append(s.sum, 0)
+	}
+	s.sum[i] += v
+}
+
+func (s *sums) send(send sender) {
+	for i, labels := range s.order {
+		send(s.sum[i], labels...)
+	}
+}
 
 func (m *Metrics) policies() []Policy {
 	if m.opts.Policies == nil {
@@ -34,7 +112,7 @@ func (m *Metrics) policies() []Policy {
 	return m.opts.Policies()
 }
 
-func readPolicyStates(m *Metrics, send func(float64, ...string)) {
+func readPolicyStates(m *Metrics, send sender) {
 	n := make(map[string]int)
 	for _, p := range m.policies() {
 		n[p.State]++
@@ -44,46 +122,64 @@ func readPolicyStates(m *Metrics, send func(float64, ...string)) {
 	}
 }
 
-// Policies of one name in two domains have one series: the contract has no label for the domain, and a series that comes
-// twice would spoil the whole scrape.
-func readPolicyMemory(m *Metrics, send func(float64, ...string)) {
-	type key struct{ name, namespace string }
-	var order []key
-	sum := make(map[key]uint64)
+func readPolicyMemory(m *Metrics, send sender) {
+	var s sums
 	for _, p := range m.policies() {
-		k := key{p.Name, p.Namespace}
-		if _, ok := sum[k]; !ok {
-			order = append(order, k)
-		}
-		sum[k] += p.KernelBytes
+		s.add(float64(p.KernelBytes), p.Name, p.Namespace)
 	}
-	for _, k := range order {
-		send(float64(sum[k]), k.name, k.namespace)
-	}
+	s.send(send)
 }
 
-func readSelectors(m *Metrics, send func(float64, ...string)) {
-	var order [][]string
-	sum := make(map[string]uint64)
-	add := func(n uint64, labels ...string) {
-		if n == 0 {
-			return
-		}
-		k := fmt.Sprintf("%q", labels)
-		if _, ok := sum[k]; !ok {
-			order = append(order, labels)
-		}
-		sum[k] += n
-	}
+func readSelectors(m *Metrics, send sender) {
+	var all sums
 	for _, p := range m.policies() {
 		for _, s := range p.Selectors {
 			labels := []string{p.Name, p.Namespace, s.Hook, strconv.Itoa(s.HookIndex), strconv.Itoa(s.Index), s.Label}
-			add(s.Post, append(labels[:6:6], "post")...)
-			add(s.NoPost, append(labels[:6:6], "nopost")...)
+			if s.Post > 0 {
+				all.add(float64(s.Post), append(labels[:6:6], "post")...)
+			}
+			if s.NoPost > 0 {
+				all.add(float64(s.NoPost), append(labels[:6:6], "nopost")...)
+			}
 		}
 	}
-	for _, labels := range order {
-		k := fmt.Sprintf("%q", labels) // before send, which may change them
-		send(float64(sum[k]), labels...)
+	all.send(send)
+}
+
+// readPrograms sends one figure of each program for each policy that it serves, once.
+func readPrograms(get func(*Policy, *Program) (float64, []string)) reader {
+	return func(m *Metrics, send sender) {
+		var all sums
+		ps := m.policies()
+		for i := range ps {
+			p, seen := &ps[i], map[uint32]bool{}
+			for j := range p.Programs {
+				x := &p.Programs[j]
+				if seen[x.ID] {
+					continue
+				}
+				seen[x.ID] = true
+				v, labels := get(p, x)
+				all.add(v, labels...)
+			}
+		}
+		all.send(send)
+	}
+}
+
+// readPlaces sends one figure of each program, once.
+func readPlaces(get func(*Program) float64) reader {
+	return func(m *Metrics, send sender) {
+		var all sums
+		seen := map[uint32]bool{}
+		for _, p := range m.policies() {
+			for j := range p.Programs {
+				if x := &p.Programs[j]; !seen[x.ID] {
+					seen[x.ID] = true
+					all.add(get(x), x.Attach)
+				}
+			}
+		}
+		all.send(send)
 	}
 }

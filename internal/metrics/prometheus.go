@@ -28,6 +28,23 @@ type Options struct {
 	NodeName     string     // value of node_name, if that is among Labels
 	FlagWords    [32]string // word of each bit of a process's flags; empty: not exposed
 	Policies     func() []Policy
+	MaxSeries    int            // of each metric of events; 0: DefaultMaxSeries
+	Queues       func() []Queue // what waits for the sinks
+	Memory       func() []Part  // who has how much memory
+	RPCs         *RPCs          // nil: not counted
+}
+
+// Queue is what waits for one sink.
+type Queue struct {
+	Sink            string
+	Events          int
+	Bytes, MaxBytes int
+}
+
+// Part is the memory of one part of the agent.
+type Part struct {
+	Name  string
+	Bytes uint64
 }
 
 // Metrics exposes everything to Prometheus.
@@ -44,8 +61,10 @@ func New(o Options) (*Metrics, error) {
 	if slices.Contains(o.Labels, "node_name") {
 		m.nodeName = o.NodeName
 	}
-	o.Lane.Events.configure(o.EventMetrics, slices.Contains(o.Labels, "binary"))
-	o.Lane.Policies.configure(o.EventMetrics, slices.Contains(o.Labels, "binary"))
+	b := bound{off: !o.EventMetrics, noBinary: !slices.Contains(o.Labels, "binary"), series: o.MaxSeries}
+	o.Lane.Events.configure(b)
+	o.Lane.Policies.configure(b)
+	o.Lane.Syscalls.configure(b)
 	latencies := collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/latencies:seconds`)}
 	for _, c := range []prometheus.Collector{
 		newCollector(m),
@@ -75,7 +94,12 @@ type collector struct {
 }
 
 func newCollector(m *Metrics) *collector {
-	c := &collector{m: m, table: Table()}
+	c := &collector{m: m}
+	for _, t := range Table() {
+		if m.opts.EventMetrics || !slices.ContainsFunc(eventTable(), func(e Metric) bool { return e.Name == t.Name }) {
+			c.table = append(c.table, t)
+		}
+	}
 	for _, t := range c.table {
 		c.descs = append(c.descs, prometheus.NewDesc(t.Name, t.Help, t.Labels, nil))
 	}
@@ -93,15 +117,24 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for i := range c.table {
 		t := &c.table[i]
-		t.read(c.m, func(v float64, labels ...string) {
-			for j := range labels {
-				labels[j] = printable(labels[j])
-			}
-			m, err := prometheus.NewConstMetric(c.descs[i], t.Type, v, labels...)
+		send := func(m prometheus.Metric, err error) {
 			if err != nil {
 				m = prometheus.NewInvalidMetric(c.descs[i], err)
 			}
 			ch <- m
+		}
+		if t.histogram != nil {
+			t.histogram(c.m, func(h *Histogram, labels ...string) {
+				count, sum, upTo := h.read()
+				send(prometheus.NewConstHistogram(c.descs[i], count, sum, upTo, labels...))
+			})
+			continue
+		}
+		t.read(c.m, func(v float64, labels ...string) {
+			for j := range labels {
+				labels[j] = printable(labels[j])
+			}
+			send(prometheus.NewConstMetric(c.descs[i], t.Type, v, labels...))
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -62,22 +63,30 @@ func TestHandler_holdsEveryName(t *testing.T) {
 		Lane: lane, Ledger: ledger, EventMetrics: true, Labels: []string{"binary"},
 		FlagWords: [32]string{0: "execve", 14: "clone"},
 		Policies: func() []metrics.Policy {
-			return []metrics.Policy{{Name: "p", Selectors: []metrics.Selector{{Hook: "kprobe:f", Post: 1}}}}
+			return []metrics.Policy{{
+				Name: "p", Selectors: []metrics.Selector{{Hook: "kprobe:f", Post: 1}}, Programs: []metrics.Program{{ID: 1, Attach: "f"}},
+			}}
 		},
+		Queues: func() []metrics.Queue { return []metrics.Queue{{Sink: "file"}} },
+		Memory: func() []metrics.Part { return []metrics.Part{{Name: "kernel_ring", Bytes: 1}} },
+		RPCs:   new(metrics.RPCs),
 	}
+	o.RPCs.Start(metrics.Method{Type: "unary", Service: "s", Name: "m"})
+	o.RPCs.Handled(metrics.Method{Type: "unary", Service: "s", Name: "m"}, "OK")
+	lane.Syscalls.Count("openat", "/bin/true")
 	m := newMetrics(t, o)
 	lane.MsgOps[metrics.OpExec].Add(1)
 	lane.Missed[metrics.OpExec][metrics.SendENOSPC].Add(1)
 	lane.Events.Count(metrics.EventExec, "/bin/true")
-	lane.Policies.Count("p", metrics.HookName{Kind: "kprobe", Name: "f"}, "/bin/true")
+	lane.Policies.Count(metrics.PolicyHook{Policy: "p", Hook: metrics.HookName{Kind: "kprobe", Name: "f"}}, "/bin/true")
 
 	var names []string
 	for series := range scrape(t, m) {
 		name, _, _ := strings.Cut(series, "{")
-		names = append(names, name)
+		names = append(names, name, strings.TrimSuffix(name, "_bucket"))
 	}
 	for _, row := range metrics.Table() {
-		if !slices.Contains(names, row.Name) {
+		if !slices.Contains(names, row.Name) && row.Idle == "" {
 			t.Errorf("%s is missing", row.Name)
 		}
 	}
@@ -109,9 +118,9 @@ func TestHandler_values(t *testing.T) {
 	lane.Events.Count(metrics.EventExit, "/bin/\xff\n")
 	lane.Events.Count(metrics.EventExit, "/bin/\xfe\n")
 	for _, binary := range []string{"/bin/\xff", "/bin/\xfe", "/bin/\xff"} {
-		lane.Policies.Count("p", metrics.HookName{Kind: "tracepoint", Subsys: "sched", Name: "s"}, binary)
+		lane.Policies.Count(metrics.PolicyHook{Policy: "p", Hook: metrics.HookName{Kind: "tracepoint", Subsys: "sched", Name: "s"}}, binary)
 	}
-	lane.Policies.Count("p", metrics.HookName{Kind: "kprobe", Name: "f"}, "/bin/ls")
+	lane.Policies.Count(metrics.PolicyHook{Policy: "p", Hook: metrics.HookName{Kind: "kprobe", Name: "f"}}, "/bin/ls")
 	want := map[string]float64{
 		"tetragon_policy_events_total{binary=\"/bin/\ufffd\",hook=\"tracepoint:sched/s\",namespace=\"\",node_name=\"node-a\",pod=\"\",policy=\"p\",workload=\"\"}": 3,
 		`tetragon_policy_events_total{binary="/bin/ls",hook="kprobe:f",namespace="",node_name="node-a",pod="",policy="p",workload=""}`:                             1,
@@ -234,5 +243,93 @@ func TestHandler_policies(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("samples (-want +got):\n%s", d)
+	}
+}
+
+// TestTable_contract: what the wire contract has is there, with its type and labels.
+func TestTable_contract(t *testing.T) {
+	have := map[string]string{}
+	for _, row := range metrics.Table() {
+		if _, twice := have[row.Name]; twice {
+			t.Errorf("%s is there twice", row.Name)
+		}
+		labels := slices.Clone(row.Labels)
+		slices.Sort(labels)
+		have[row.Name] = strings.TrimSpace(row.Kind() + " " + strings.Join(labels, ","))
+	}
+	for line := range strings.Lines(contract) {
+		name, want, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name != "" && have[name] != want {
+			t.Errorf("%s: got %q, want %q", name, have[name], want)
+		}
+	}
+}
+
+func TestHandler_latency(t *testing.T) {
+	lane := new(metrics.Lane)
+	m := newMetrics(t, metrics.Options{Lane: lane})
+	for _, us := range []int{10, 50, 51, 700, 200000} {
+		lane.Latency[metrics.OpExec].Observe(time.Duration(us) * time.Microsecond)
+	}
+	got := scrape(t, m)
+	for series, want := range map[string]float64{
+		`tetragon_handling_latency_bucket{op="5",le="50"}`: 2, `tetragon_handling_latency_bucket{op="5",le="100"}`: 3,
+		`tetragon_handling_latency_bucket{op="5",le="1000"}`: 4, `tetragon_handling_latency_bucket{op="5",le="100000"}`: 4,
+		`tetragon_handling_latency_bucket{op="5",le="+Inf"}`: 5, `tetragon_handling_latency_count{op="5"}`: 5,
+		`tetragon_handling_latency_sum{op="5"}`: 200811,
+	} {
+		if got[series] != want {
+			t.Errorf("%s is %g, want %g", series, got[series], want)
+		}
+	}
+}
+
+// TestHandler_programs: a program that several policies share is told of each, but of its place once.
+func TestHandler_programs(t *testing.T) {
+	shared := metrics.Program{ID: 7, Attach: "f", Section: "kprobes", Runs: 10, Seconds: 0.5, Missed: 2, Bytes: 4096}
+	m := newMetrics(t, metrics.Options{Lane: new(metrics.Lane), Policies: func() []metrics.Policy {
+		return []metrics.Policy{
+			{Name: "p", Programs: []metrics.Program{shared, shared}}, {Name: "q", Programs: []metrics.Program{shared}},
+			{Name: "q", Programs: []metrics.Program{{ID: 8, Attach: "g", Section: "lsm", Runs: 3}}},
+		}
+	}})
+	got := map[string]float64{}
+	for k, v := range scrape(t, m) {
+		for _, p := range []string{"tetragon_overhead_program_runs", "tetragon_hook_", "tetragon_missed_prog"} {
+			if strings.HasPrefix(k, p) && v != 0 {
+				got[k] = v
+			}
+		}
+	}
+	want := map[string]float64{
+		`tetragon_overhead_program_runs_total{attach="f",policy="p",policy_namespace="",section="kprobes",sensor="generic_kprobes"}`: 10,
+		`tetragon_overhead_program_runs_total{attach="f",policy="q",policy_namespace="",section="kprobes",sensor="generic_kprobes"}`: 10,
+		`tetragon_overhead_program_runs_total{attach="g",policy="q",policy_namespace="",section="lsm",sensor="generic_lsm"}`:         3,
+		`tetragon_missed_prog_probes_total{attach="f",policy="p"}`:                                                                   2, `tetragon_missed_prog_probes_total{attach="f",policy="q"}`: 2,
+		`tetragon_hook_runs_total{attach="f"}`: 10, `tetragon_hook_runs_total{attach="g"}`: 3, `tetragon_hook_seconds_total{attach="f"}`: 0.5,
+		`tetragon_hook_kernel_memory_bytes{attach="f"}`: 4096,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("samples (-want +got):\n%s", d)
+	}
+}
+
+// TestHandler_maxSeries: the bound is the user's.
+func TestHandler_maxSeries(t *testing.T) {
+	lane := new(metrics.Lane)
+	m := newMetrics(t, metrics.Options{Lane: lane, EventMetrics: true, Labels: []string{"binary"}, MaxSeries: 2})
+	for _, b := range []string{"/a", "/b", "/c", "/d"} {
+		lane.Events.Count(metrics.EventExec, b)
+		lane.Syscalls.Count("read", b)
+	}
+	sum := map[string]float64{}
+	for k, v := range scrape(t, m) {
+		if strings.Contains(k, `binary="(other)"`) {
+			name, _, _ := strings.Cut(k, "{")
+			sum[name] += v
+		}
+	}
+	if d := cmp.Diff(map[string]float64{"tetragon_events_total": 2, "tetragon_syscalls_total": 2}, sum); d != "" {
+		t.Errorf("beyond the bound (-want +got):\n%s", d)
 	}
 }

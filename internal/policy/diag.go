@@ -22,6 +22,19 @@ type Diagnostic struct {
 type Diagnostics struct {
 	File string
 	List []Diagnostic
+
+	// Sound is, where the text has mistakes, the policy without the hooks that have some: the compiler tells what is wrong
+	// with the others, so that an author learns all in one round. It is never loaded. Nil if others depend on what is wrong.
+	Sound *Policy
+}
+
+// Add takes over what another step has to say.
+func (d *Diagnostics) Add(more *Diagnostics) {
+	if more == nil {
+		return
+	}
+	d.List = append(d.List, more.List...)
+	d.Sort()
 }
 
 // Error adds a mistake.

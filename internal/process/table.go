@@ -318,6 +318,9 @@ func (t *Table) Each(f func(*Entry)) {
 	}
 }
 
+// Capacity is how many dead processes are kept at most, beside the living.
+func (t *Table) Capacity() int { return t.opts.Dead }
+
 // Stats returns the counts.
 func (t *Table) Stats() Stats {
 	s := t.stats

@@ -4,9 +4,11 @@ package sensor
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"tetragon/internal/policy/plan"
 )
@@ -23,6 +25,8 @@ type HookStats struct {
 	Time   time.Duration
 	Missed uint64 // calls for which the program did not run, because it was running on that CPU already
 	Bytes  uint64 // kernel memory
+
+	LinkMissed uint64 // calls that the kernel kept from the program, because it was in a probe already
 }
 
 // RuleStats is what one rule (selector) has done.
@@ -79,8 +83,30 @@ func (m *Manager) Stats(id uint32) ([]HookStats, error) {
 				o.Runs, o.Time, o.Missed = o.Runs+st.RunCount, o.Time+st.Runtime, o.Missed+st.RecursionMisses
 			}
 		}
+		o.LinkMissed = linkMisses(p.link)
 	}
 	return out, nil
+}
+
+// linkMisses is what the kernel counts at the link itself, where it does: at kprobes, from 6.7 on.
+func linkMisses(c io.Closer) uint64 {
+	l, ok := c.(link.Link)
+	if !ok {
+		return 0
+	}
+	info, err := l.Info()
+	if err != nil {
+		return 0
+	}
+	if m := info.KprobeMulti(); m != nil {
+		return m.Missed
+	}
+	if e := info.PerfEvent(); e != nil {
+		if k := e.Kprobe(); k != nil {
+			return k.Missed
+		}
+	}
+	return 0
 }
 
 // programOf finds the program that runs a hook.

@@ -39,6 +39,7 @@ type userHook struct {
 // hold is what is attached to one file. Processes that run a file that was replaced are hooked on.
 type hold struct {
 	file  fileID
+	first uint64 // offset of the first place
 	links []io.Closer
 }
 
@@ -187,7 +188,7 @@ func (h *userHook) hold(o *openFile) error {
 	if err != nil {
 		return err
 	}
-	n := hold{file: o.id}
+	n := hold{file: o.id, first: places[0].Offset}
 	if i := len(h.holds) - 1; i >= 0 && h.holds[i].file.same(o.id) {
 		// The kernel keeps the instructions that it has replaced: they are read anew only if nobody holds the place.
 		old := h.holds[i]
@@ -346,6 +347,6 @@ func (u *users) follow(path string) {
 			h.say(u.log, err.Error())
 			continue
 		}
-		h.say(u.log, "hooked")
+		h.say(u.log, fmt.Sprintf("hooked at %#x", h.holds[len(h.holds)-1].first))
 	}
 }

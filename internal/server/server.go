@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"tetragon/api/v1/tetragon"
@@ -53,6 +55,8 @@ type Options struct {
 	Policies            Policies // nil: this agent runs none
 	DeprecatedPolicyRPC bool     // answer EnableTracingPolicy and DisableTracingPolicy
 
+	Calls *metrics.RPCs // counts calls; nil: nobody does
+
 	MaxStreams int // event streams at a time; 0: 256
 }
 
@@ -73,7 +77,8 @@ func New(o Options) *Server {
 	}
 	s := &Server{opts: o}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.UnaryInterceptor(s.refuse))
+	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.ChainUnaryInterceptor(s.countUnary, s.refuse),
+		grpc.StreamInterceptor(s.countStream))
 	tetragon.RegisterFineGuidanceSensorsServer(s.grpc, sensors{server: s})
 	tetragon.RegisterEventLogServiceServer(s.grpc, eventLog{log: o.EventLog})
 	return s
@@ -120,15 +125,16 @@ func (s sensors) GetEvents(req *tetragon.GetEventsRequest, stream grpc.ServerStr
 }
 
 func (s *Server) events(req *tetragon.GetEventsRequest, stream grpc.ServerStream) error {
-	if req.GetAggregationOptions() != nil {
-		return status.Error(codes.Unimplemented, "aggregation_options: not supported yet")
-	}
-	if len(req.GetFieldFilters()) > 0 {
-		return status.Error(codes.Unimplemented, "field_filters: not supported yet")
+	if err := checkAggregation(req.GetAggregationOptions()); err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	o := s.opts.Filter
 	o.PidSet = true
 	match, err := filter.New(req.GetAllowList(), req.GetDenyList(), o)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	fields, err := filter.NewFields(req.GetFieldFilters())
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -137,13 +143,19 @@ func (s *Server) events(req *tetragon.GetEventsRequest, stream grpc.ServerStream
 		return status.Errorf(codes.ResourceExhausted, "%d clients are reading events already", s.opts.MaxStreams)
 	}
 	defer s.streams.Add(-1)
-	sub, err := s.opts.Events.Subscribe(export.SubscribeOptions{Queue: s.opts.Queue, Filter: match})
+	so := export.SubscribeOptions{Queue: s.opts.Queue, Filter: match}
+	if fields != nil {
+		so.Fields = fields
+	}
+	sub, err := s.opts.Events.Subscribe(so)
 	if err != nil {
 		return unavailable()
 	}
 	defer sub.Close()
+	// What the client misses because it is slow is told at its end, with all that it could have had.
+	defer func() { stream.SetTrailer(account(sub.Balance())) }()
 	// The client may want to know from when on it misses nothing.
-	if err := stream.SendHeader(nil); err != nil {
+	if err := stream.SendHeader(metadata.MD{WarningKey: fields.Warnings()}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
@@ -163,6 +175,31 @@ func (s *Server) events(req *tetragon.GetEventsRequest, stream grpc.ServerStream
 			return err
 		}
 	}
+}
+
+// Keys of what a stream tells besides its events.
+const (
+	WarningKey = "tetragon-warning" // header: what in the request does not do what one may think, a sentence each
+	SeenKey    = "tetragon-seen"    // trailer: how many events there were
+	DroppedKey = "tetragon-dropped" // trailer: how many of them the client missed because it was slow
+)
+
+func account(b metrics.Balance) metadata.MD {
+	var dropped uint64
+	for _, d := range b.Dropped {
+		if d.Reason == export.QueueFull {
+			dropped += d.Count
+		}
+	}
+	return metadata.Pairs(SeenKey, strconv.FormatUint(b.Seen, 10), DroppedKey, strconv.FormatUint(dropped, 10))
+}
+
+// checkAggregation refuses what makes no sense. There is no type of event that is aggregated, so nothing else is done.
+func checkAggregation(o *tetragon.AggregationOptions) error {
+	if w := o.GetWindowSize(); w != nil && (w.CheckValid() != nil || w.AsDuration() < 0) {
+		return fmt.Errorf("aggregation_options: window_size: %v is not a time that can pass", w)
+	}
+	return nil
 }
 
 func unavailable() error { return status.Error(codes.Unavailable, "the agent is stopping") }

@@ -176,11 +176,12 @@ func TestGetEvents_refuses(t *testing.T) {
 	}{
 		{"regex", `{"allow_list":[{},{"binary_regex":["("]}]}`, codes.InvalidArgument, "allow list: filter 2: binary_regex"},
 		{"deny list", `{"deny_list":[{"labels":["a in"]}]}`, codes.InvalidArgument, "deny list: filter 1: labels"},
-		{"cel", `{"allow_list":[{"cel_expression":["true"]}]}`, codes.InvalidArgument, "cel_expression: not supported yet"},
+		{"cel", `{"allow_list":[{"cel_expression":["process_exec"]}]}`, codes.InvalidArgument, "write a condition"},
 		{"caps", `{"allow_list":[{"capabilities":{}}]}`, codes.InvalidArgument, "enable-process-cred"},
 		{"ancestors", `{"allow_list":[{"ancestor_binary_regex":["x"]}]}`, codes.InvalidArgument, "ancestors are not enabled"},
-		{"aggregation", `{"aggregation_options":{}}`, codes.Unimplemented, "aggregation_options: not supported yet"},
-		{"fields", `{"field_filters":[{}]}`, codes.Unimplemented, "field_filters: not supported yet"},
+		{"aggregation", `{"aggregation_options":{"window_size":"-1s"}}`, codes.InvalidArgument, "aggregation_options: window_size"},
+		{"fields", `{"field_filters":[{},{"event_set":[7]}]}`, codes.InvalidArgument, "field filter 2: event_set: unknown event type 7"},
+		{"action", `{"field_filters":[{"action":9}]}`, codes.InvalidArgument, "field filter 1: action: unknown action 9"},
 	}
 	a := start(t, server.Options{})
 	c := a.client(t)

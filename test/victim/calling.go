@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -66,6 +67,7 @@ func call(words []string) error {
 	fs := flag.NewFlagSet("syscall", flag.ContinueOnError)
 	times := fs.Int("n", 1, "how often")
 	threads := fs.Int("threads", 1, "how many threads do so")
+	on := fs.Bool("on", false, "go on until the input ends, some times a second")
 	if err := fs.Parse(words); err != nil {
 		return err
 	}
@@ -90,20 +92,31 @@ func call(words []string) error {
 		errno syscall.Errno
 	}
 	results := make([]result, *threads)
+	var ended atomic.Bool
+	say("PID", os.Getpid())
+	if *on {
+		say("READY", 1)
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			ended.Store(true)
+		}()
+	}
 	var wg sync.WaitGroup
 	for i := range results {
 		wg.Go(func() {
 			runtime.LockOSThread() // it ends with the goroutine: each has its own
 			r := &results[i]
 			r.tid = unix.Gettid()
-			for range *times {
+			for i := 0; i < *times || *on && !ended.Load(); i++ {
 				r.ret, _, r.errno = syscall.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+				if *on {
+					time.Sleep(20 * time.Millisecond)
+				}
 			}
 		})
 	}
 	wg.Wait()
 	runtime.KeepAlive(keep)
-	say("PID", os.Getpid())
 	for i, r := range results {
 		say("TID"+strconv.Itoa(i), r.tid)
 	}

@@ -3645,7 +3645,10 @@ type ProcessKprobe struct {
 	// From the grandparent upwards, when asked for.
 	Ancestors []*Process `protobuf:"bytes,13,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// Extra data arguments of the policy.
-	Data          []*KprobeArgument `protobuf:"bytes,14,rep,name=data,proto3" json:"data,omitempty"`
+	Data []*KprobeArgument `protobuf:"bytes,14,rep,name=data,proto3" json:"data,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3778,6 +3781,13 @@ func (x *ProcessKprobe) GetData() []*KprobeArgument {
 	return nil
 }
 
+func (x *ProcessKprobe) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 // ProcessTracepoint says that a process hit a tracepoint.
 type ProcessTracepoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3800,7 +3810,10 @@ type ProcessTracepoint struct {
 	// Policy tags.
 	Tags []string `protobuf:"bytes,10,rep,name=tags,proto3" json:"tags,omitempty"`
 	// From the grandparent upwards, when asked for.
-	Ancestors     []*Process `protobuf:"bytes,11,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
+	Ancestors []*Process `protobuf:"bytes,11,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3905,6 +3918,13 @@ func (x *ProcessTracepoint) GetAncestors() []*Process {
 	return nil
 }
 
+func (x *ProcessTracepoint) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 // ProcessUprobe says that a process hit a hook in a user-space binary.
 type ProcessUprobe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3933,7 +3953,10 @@ type ProcessUprobe struct {
 	// Last executed action.
 	Action KprobeAction `protobuf:"varint,12,opt,name=action,proto3,enum=tetragon.KprobeAction" json:"action,omitempty"`
 	// Extra data arguments.
-	Data          []*KprobeArgument `protobuf:"bytes,13,rep,name=data,proto3" json:"data,omitempty"`
+	Data []*KprobeArgument `protobuf:"bytes,13,rep,name=data,proto3" json:"data,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4059,6 +4082,13 @@ func (x *ProcessUprobe) GetData() []*KprobeArgument {
 	return nil
 }
 
+func (x *ProcessUprobe) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 // ProcessUsdt says that a process hit a static probe of a user-space binary.
 type ProcessUsdt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4085,7 +4115,10 @@ type ProcessUsdt struct {
 	// Last executed action.
 	Action KprobeAction `protobuf:"varint,11,opt,name=action,proto3,enum=tetragon.KprobeAction" json:"action,omitempty"`
 	// Not used yet.
-	Flags         string `protobuf:"bytes,12,opt,name=flags,proto3" json:"flags,omitempty"`
+	Flags string `protobuf:"bytes,12,opt,name=flags,proto3" json:"flags,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4204,6 +4237,13 @@ func (x *ProcessUsdt) GetFlags() string {
 	return ""
 }
 
+func (x *ProcessUsdt) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
 // ProcessLsm says that a process hit a Linux security module hook.
 type ProcessLsm struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4226,7 +4266,10 @@ type ProcessLsm struct {
 	// From the grandparent upwards, when asked for.
 	Ancestors []*Process `protobuf:"bytes,10,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// IMA digest as algorithm:hex, when asked for.
-	ImaHash       string `protobuf:"bytes,11,opt,name=ima_hash,json=imaHash,proto3" json:"ima_hash,omitempty"`
+	ImaHash string `protobuf:"bytes,11,opt,name=ima_hash,json=imaHash,proto3" json:"ima_hash,omitempty"`
+	// How many events the rate limit held back since the last one that was
+	// posted. Not part of upstream.
+	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4329,6 +4372,13 @@ func (x *ProcessLsm) GetImaHash() string {
 		return x.ImaHash
 	}
 	return ""
+}
+
+func (x *ProcessLsm) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
 }
 
 // KernelModule is a kernel module.
@@ -5514,7 +5564,7 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\terror_arg\x18  \x01(\v2\x15.tetragon.KprobeErrorH\x00R\berrorArg\x12C\n" +
 	"\x0esockaddrun_arg\x18! \x01(\v2\x1a.tetragon.KprobeSockaddrUnH\x00R\rsockaddrunArg\x12\x14\n" +
 	"\x05label\x18\x12 \x01(\tR\x05labelB\x05\n" +
-	"\x03arg\"\x95\x05\n" +
+	"\x03arg\"\xb6\x05\n" +
 	"\rProcessKprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12#\n" +
@@ -5531,7 +5581,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x04tags\x18\v \x03(\tR\x04tags\x12C\n" +
 	"\x10user_stack_trace\x18\f \x03(\v2\x19.tetragon.StackTraceEntryR\x0euserStackTrace\x12/\n" +
 	"\tancestors\x18\r \x03(\v2\x11.tetragon.ProcessR\tancestors\x12,\n" +
-	"\x04data\x18\x0e \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\"\xf7\x02\n" +
+	"\x04data\x18\x0e \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\"\x98\x03\n" +
 	"\x11ProcessTracepoint\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x16\n" +
@@ -5544,7 +5597,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\amessage\x18\t \x01(\tR\amessage\x12\x12\n" +
 	"\x04tags\x18\n" +
 	" \x03(\tR\x04tags\x12/\n" +
-	"\tancestors\x18\v \x03(\v2\x11.tetragon.ProcessR\tancestors\"\xdd\x03\n" +
+	"\tancestors\x18\v \x03(\v2\x11.tetragon.ProcessR\tancestors\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\"\xfe\x03\n" +
 	"\rProcessUprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5560,7 +5616,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	" \x01(\x04R\x06offset\x12$\n" +
 	"\x0eref_ctr_offset\x18\v \x01(\x04R\frefCtrOffset\x12.\n" +
 	"\x06action\x18\f \x01(\x0e2\x16.tetragon.KprobeActionR\x06action\x12,\n" +
-	"\x04data\x18\r \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\"\x9d\x03\n" +
+	"\x04data\x18\r \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\"\xbe\x03\n" +
 	"\vProcessUsdt\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5575,7 +5634,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\tancestors\x18\n" +
 	" \x03(\v2\x11.tetragon.ProcessR\tancestors\x12.\n" +
 	"\x06action\x18\v \x01(\x0e2\x16.tetragon.KprobeActionR\x06action\x12\x14\n" +
-	"\x05flags\x18\f \x01(\tR\x05flags\"\x82\x03\n" +
+	"\x05flags\x18\f \x01(\tR\x05flags\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\"\xa3\x03\n" +
 	"\n" +
 	"ProcessLsm\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
@@ -5589,7 +5651,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x04tags\x18\t \x03(\tR\x04tags\x12/\n" +
 	"\tancestors\x18\n" +
 	" \x03(\v2\x11.tetragon.ProcessR\tancestors\x12\x19\n" +
-	"\bima_hash\x18\v \x01(\tR\aimaHash\"\x96\x01\n" +
+	"\bima_hash\x18\v \x01(\tR\aimaHash\x12\x1f\n" +
+	"\n" +
+	"suppressed\x18\xe8\a \x01(\x04R\n" +
+	"suppressed\"\x96\x01\n" +
 	"\fKernelModule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
 	"\fsignature_ok\x18\x02 \x01(\v2\x1a.google.protobuf.BoolValueR\vsignatureOk\x123\n" +

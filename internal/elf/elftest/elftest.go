@@ -30,6 +30,7 @@ const (
 type Program struct {
 	Pad      int    // instructions that do nothing before the first function: another offset for all
 	Stripped bool   // no symbols
+	Indirect bool   // greet chooses a function, as its symbol says
 	NoProbe  bool   // no note of the probe
 	Base     uint64 // how far the notes think that the file was moved since they were written
 	Args     string // of the probe, as the note says; empty: Args
@@ -101,8 +102,12 @@ func (p Program) Bytes() ([]byte, Places) {
 		f.section(".note.stapsdt", elf.SHT_NOTE, 0, 0, 0, note("stapsdt", 3, desc))
 	}
 	if !p.Stripped {
-		f.symbol("greet", origin+greet, 9)
-		f.symbol("_start", origin+start, uint64(len(text))-start)
+		kind := elf.STT_FUNC
+		if p.Indirect {
+			kind = elf.STT_GNU_IFUNC
+		}
+		f.symbol("greet", kind, origin+greet, 9)
+		f.symbol("_start", elf.STT_FUNC, origin+start, uint64(len(text))-start)
 	}
 	return f.bytes(origin + start), Places{Greet: headers + greet, Probe: headers + probe, Semaphore: dataOff}
 }
@@ -139,8 +144,8 @@ func (f *file) section(name string, t elf.SectionType, flags elf.SectionFlag, ad
 	return &f.sections[len(f.sections)-1]
 }
 
-func (f *file) symbol(name string, addr, size uint64) {
-	s := elf.Sym64{Name: uint32(len(f.strings)), Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC), Shndx: 1, Value: addr, Size: size}
+func (f *file) symbol(name string, kind elf.SymType, addr, size uint64) {
+	s := elf.Sym64{Name: uint32(len(f.strings)), Info: elf.ST_INFO(elf.STB_GLOBAL, kind), Shndx: 1, Value: addr, Size: size}
 	f.strings = append(f.strings, name+"\x00"...)
 	if f.symbols == nil {
 		f.symbols = make([]byte, elf.Sym64Size)

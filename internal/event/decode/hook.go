@@ -72,6 +72,16 @@ func (r *Record) Mask(word int) uint64 {
 	return binary.LittleEndian.Uint64(r.Raw[r.mask+8*word:])
 }
 
+// Held returns how many events of a rule its rate limit held back since its last one.
+func (r *Record) Held(rule int) uint32 {
+	for at := r.mask + 8*int(r.Hook.Words); at+8 <= len(r.Raw); at += 8 {
+		if w := binary.LittleEndian.Uint64(r.Raw[at:]); uint32(w) == uint32(rule) {
+			return uint32(w >> 32)
+		}
+	}
+	return 0
+}
+
 // Int returns the number in a value of abi.ValueInt; with abi.ValueFlagError it is the step that failed.
 func (v *Value) Int() (uint64, bool) {
 	if len(v.Data) < 8 {

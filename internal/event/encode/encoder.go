@@ -2,7 +2,12 @@
 
 package encode
 
-import "tetragon/internal/event"
+import (
+	"google.golang.org/protobuf/proto"
+
+	"tetragon/api/v1/tetragon"
+	"tetragon/internal/event"
+)
 
 // Options say what an Encoder writes.
 type Options struct {
@@ -40,6 +45,7 @@ type Encoder struct {
 	hook     hookScratch
 	clock    clock
 	loose    []byte // fragments of this event that are not kept
+	whole    []byte // an event, for Message
 
 	lines         lines
 	fragmentsMade uint64 // number of the last fragment that was kept
@@ -82,6 +88,16 @@ func (e *Encoder) AppendJSON(b []byte, ev *event.Event) []byte {
 // AppendWire adds the event as the bytes of a GetEventsResponse.
 func (e *Encoder) AppendWire(b []byte, ev *event.Event) []byte {
 	return e.message(ev, formWire).AppendWire(b)
+}
+
+// Message returns the event as clients see it, or nil if that is impossible. It allocates: it is for what cannot do without.
+func (e *Encoder) Message(ev *event.Event) *tetragon.GetEventsResponse {
+	e.whole = e.AppendWire(e.whole[:0], ev)
+	m := new(tetragon.GetEventsResponse)
+	if proto.Unmarshal(e.whole, m) != nil {
+		return nil
+	}
+	return m
 }
 
 // message builds the message of ev in e's scratch. Its fragments are there in form f, not always in the other.

@@ -75,6 +75,7 @@ func (e *Encoder) buildKprobe(ev *event.Event, f form) {
 	}
 	x.KernelStackTrace = e.frames(x.KernelStackTrace[:0], h.KernelStack)
 	x.UserStackTrace = e.frames(x.UserStackTrace[:0], h.UserStack)
+	x.Suppressed = uint64(h.Suppressed)
 }
 
 func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
@@ -85,6 +86,7 @@ func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 	x.Subsys, x.Event, x.PolicyName, x.Message, x.Tags = h.Subsys, h.Event, h.Policy, h.Message, h.Tags
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, true)
+	x.Suppressed = uint64(h.Suppressed)
 }
 
 func (e *Encoder) buildUprobe(ev *event.Event, f form) {

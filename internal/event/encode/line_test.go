@@ -59,6 +59,9 @@ func TestLines(t *testing.T) {
 			ev.Hook.KernelStack = []event.Frame{{Symbol: "f"}}
 			check(c.name+", a stack", ev)
 			ev.Hook.KernelStack = nil
+			ev.Hook.Suppressed = 7
+			check(c.name+", some were held back", ev)
+			ev.Hook.Suppressed = 0
 			n++
 			ev.Hook.Alike, ev.Hook.Message, ev.Hook.Tags = uint64(n), "m", []string{"t", "u"}
 			check(c.name+", a message", ev)

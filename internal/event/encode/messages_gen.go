@@ -1560,6 +1560,7 @@ type ProcessKprobe struct {
 	UserStackTrace   []StackTraceEntry
 	Ancestors        []Fragment
 	Data             []KprobeArgument
+	Suppressed       uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -1660,6 +1661,12 @@ func (m *ProcessKprobe) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -1749,6 +1756,10 @@ func (m *ProcessKprobe) AppendWire(b []byte) []byte {
 			b = m.Data[i].AppendWire(b)
 			b = closeLength(b, at)
 		}
+	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
 	}
 	return b
 }
@@ -3350,6 +3361,7 @@ type ProcessTracepoint struct {
 	Message    string
 	Tags       []string
 	Ancestors  []Fragment
+	Suppressed uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3416,6 +3428,12 @@ func (m *ProcessTracepoint) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -3471,6 +3489,10 @@ func (m *ProcessTracepoint) AppendWire(b []byte) []byte {
 		b = append(b, 0x5a) // field 11
 		b = binary.AppendUvarint(b, uint64(len(m.Ancestors[i].Wire)))
 		b = append(b, m.Ancestors[i].Wire...)
+	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
 	}
 	return b
 }
@@ -3568,6 +3590,7 @@ type ProcessUprobe struct {
 	RefCtrOffset uint64
 	Action       tetragon.KprobeAction
 	Data         []KprobeArgument
+	Suppressed   uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3656,6 +3679,12 @@ func (m *ProcessUprobe) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -3729,6 +3758,10 @@ func (m *ProcessUprobe) AppendWire(b []byte) []byte {
 			b = closeLength(b, at)
 		}
 	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
 	return b
 }
 
@@ -3783,6 +3816,7 @@ type ProcessLsm struct {
 	Tags         []string
 	Ancestors    []Fragment
 	ImaHash      string
+	Suppressed   uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3849,6 +3883,12 @@ func (m *ProcessLsm) AppendJSON(b []byte) []byte {
 		b = append(b, `,"ima_hash":`...)
 		b = appendString(b, m.ImaHash)
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -3905,6 +3945,10 @@ func (m *ProcessLsm) AppendWire(b []byte) []byte {
 		b = append(b, 0x5a) // field 11
 		b = appendStringWire(b, m.ImaHash)
 	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
 	return b
 }
 
@@ -3922,6 +3966,7 @@ type ProcessUsdt struct {
 	Ancestors  []Fragment
 	Action     tetragon.KprobeAction
 	Flags      string
+	Suppressed uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3996,6 +4041,12 @@ func (m *ProcessUsdt) AppendJSON(b []byte) []byte {
 		b = append(b, `,"flags":`...)
 		b = appendString(b, m.Flags)
 	}
+	if m.Suppressed != 0 {
+		b = append(b, `,"suppressed":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Suppressed, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -4059,6 +4110,10 @@ func (m *ProcessUsdt) AppendWire(b []byte) []byte {
 	if m.Flags != "" {
 		b = append(b, 0x62) // field 12
 		b = appendStringWire(b, m.Flags)
+	}
+	if m.Suppressed != 0 {
+		b = append(b, 0xc0, 0x3e) // field 1000
+		b = binary.AppendUvarint(b, uint64(m.Suppressed))
 	}
 	return b
 }

@@ -44,8 +44,8 @@ type Options struct {
 	Told func(program, tid uint32, time uint64, value func(i int) []byte) *plan.Program
 	// Ancestors for the events of policies too.
 	KprobeAncestors, TracepointAncestors, UprobeAncestors, UsdtAncestors, LoaderAncestors bool
-	Proc                                                  string // where procfs is; "/proc" when empty
-	Passwd                                                string // passwd file for login names; none when empty
+	Proc                                                                                  string // where procfs is; "/proc" when empty
+	Passwd                                                                                string // passwd file for login names; none when empty
 
 	// RedactArgs and RedactEnv, if set, take secrets out before anything is stored. The first argument is the binary.
 	RedactArgs, RedactEnv func(binary, text string) string

@@ -217,7 +217,7 @@ func (e *Enricher) hook(r *decode.Record) {
 			e.stage.Seen(1) // the record makes more than one
 		}
 		told = true
-		e.hit(r, g, &g.rules[rule-g.first])
+		e.hit(r, g, rule)
 	}
 	if !told {
 		e.drop(nothing)
@@ -245,8 +245,9 @@ func firstBit(r *decode.Record, from, to int) int {
 	return -1
 }
 
-// hit makes the event of one policy.
-func (e *Enricher) hit(r *decode.Record, g *group, o *orders) {
+// hit makes the event of one policy, whose rule is the one that decided.
+func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
+	o := &g.rules[rule-g.first]
 	pid, ktime, tid := r.Pid, r.Ktime, r.Hook.Tid
 	for _, i := range g.owners {
 		if v := &e.values[i]; v.Kind == abi.ValueSock {
@@ -261,7 +262,7 @@ func (e *Enricher) hit(r *decode.Record, g *group, o *orders) {
 		h.Function = g.names[i]
 		h.Alike += 1 + uint64(i)
 	}
-	h.Action, h.ReturnAction = o.action, o.returned
+	h.Action, h.ReturnAction, h.Suppressed = o.action, o.returned, r.Held(rule)
 	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
 	if g.ret != nil && g.ret.value >= 0 {
 		h.Return = &e.args.take(1)[0]

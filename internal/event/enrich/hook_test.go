@@ -3,6 +3,7 @@
 package enrich_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,6 +55,30 @@ func TestHook_heldBack(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	l.settled()
+}
+
+// TestHook_suppressed: what a rate limit held back is told with the event of its rule alone.
+func TestHook_suppressed(t *testing.T) {
+	l := started(t, enrich.Options{Programs: hooked(plan.Actions{Post: true})})
+	for _, c := range []struct {
+		name string
+		tail []uint64
+		want uint32
+	}{
+		{"nothing", nil, 0},
+		{"of this rule", []uint64{9 << 32}, 9},
+		{"of another rule", []uint64{9<<32 | 3}, 0},
+		{"of two rules", []uint64{9<<32 | 3, 4 << 32}, 4},
+		{"a great many", []uint64{0xffffffff << 32}, 0xffffffff},
+	} {
+		b := hookCall(600)
+		for _, w := range c.tail {
+			b = binary.LittleEndian.AppendUint64(b, w)
+		}
+		if got := l.feed(b)[0].Hook.Suppressed; got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
 }
 
 func TestHook_ancestors(t *testing.T) {

@@ -235,6 +235,61 @@ func TestBatch_encodesOncePerFormat(t *testing.T) {
 	b.checkBalance(t, "second", 4, 2, map[string]uint64{"filtered": 2})
 }
 
+// cut leaves out the first two bytes.
+type cut struct{}
+
+func (cut) AppendJSON(b, event []byte) []byte { return append(append(b, 'J'), event[2:]...) }
+func (cut) AppendWire(b, event []byte) []byte { return append(append(b, 'W'), event[2:]...) }
+
+// TestBatch_prunesForOneSinkOnly: sinks with field filters and without share what is encoded, in either order.
+func TestBatch_prunesForOneSinkOnly(t *testing.T) {
+	for _, pruned := range [][3]bool{{true, false, true}, {false, true, false}} {
+		b := newBench(t)
+		var outs [3]syncBuffer
+		var subs [3]*export.Subscription
+		for i, p := range pruned {
+			var f export.Pruner
+			if p {
+				f = cut{}
+			}
+			if err := b.AddWriter(export.WriterOptions{W: &outs[i], Name: strconv.Itoa(i), Fields: f}); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if subs[i], err = b.Subscribe(export.SubscribeOptions{Fields: f}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Batch(events("a", "b"))
+		for i, p := range pruned {
+			for _, want := range []string{"a", "b"} {
+				if p {
+					want = "W" + want
+				} else {
+					want = "w:" + want
+				}
+				if got, err := subs[i].Next(t.Context()); err != nil || string(got) != want {
+					t.Errorf("%v: stream %d got %q, %v, want %q", pruned, i, got, err, want)
+				}
+			}
+			subs[i].Close()
+		}
+		b.close(t)
+		for i, p := range pruned {
+			want := "j:a\nj:b\n"
+			if p {
+				want = "Ja\nJb\n"
+			}
+			if got := outs[i].String(); got != want {
+				t.Errorf("%v: writer %d got %q, want %q", pruned, i, got, want)
+			}
+		}
+		if j, w := b.enc.json.Load(), b.enc.wire.Load(); j != 2 || w != 2 {
+			t.Errorf("%v: encoded %d times as JSON and %d times in wire format, want 2 and 2", pruned, j, w)
+		}
+	}
+}
+
 func TestBatch_reusesNothingOfTheCaller(t *testing.T) {
 	b := newBench(t)
 	sub, err := b.Subscribe(export.SubscribeOptions{})

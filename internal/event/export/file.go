@@ -27,6 +27,7 @@ type FileOptions struct {
 	Perm             fs.FileMode // of files that are created; 0: 0600
 	RateLimit        int         // events a minute; negative: no limit; 0: no export at all, which New refuses
 	Filter           Matcher     // nil: everything
+	Fields           Pruner      // nil: events are whole
 	QueueBytes       int         // 0: 8 MiB
 }
 
@@ -38,15 +39,14 @@ const fileChunk = 64 << 10
 // File is the JSON export to a file: one line an event, whole lines only, rotated by size and age. Safe for concurrent
 // use.
 type File struct {
-	path     string
-	compress bool
-	perm     fs.FileMode
-	lane     *metrics.Lane
-	log      *slog.Logger
-	now      func() time.Time
-	sink     *sink
-	changed  chan struct{} // a token when params or reopen changed
-	backups  *backups
+	path    string
+	perm    fs.FileMode
+	lane    *metrics.Lane
+	log     *slog.Logger
+	now     func() time.Time
+	sink    *sink
+	changed chan struct{} // a token when params or reopen changed
+	backups *backups
 
 	mu sync.Mutex
 
@@ -71,6 +71,7 @@ type FileParams struct {
 	MaxSizeMB        int // 0: 100
 	RotationInterval time.Duration
 	MaxBackups       int
+	Compress         bool
 }
 
 func (p FileParams) maxBytes() int64 {
@@ -108,9 +109,9 @@ func (s *Set) AddFile(o FileOptions) (*File, error) {
 		return nil, fmt.Errorf("export to file %q: not a file name", o.Path)
 	}
 	f := &File{
-		path: path, compress: o.Compress, perm: o.Perm&0o664 | 0o600, lane: s.lane, log: s.log, now: s.now,
+		path: path, perm: o.Perm&0o664 | 0o600, lane: s.lane, log: s.log, now: s.now,
 		changed: make(chan struct{}, 1),
-		params:  FileParams{MaxSizeMB: o.MaxSizeMB, RotationInterval: o.RotationInterval, MaxBackups: o.MaxBackups},
+		params:  FileParams{MaxSizeMB: o.MaxSizeMB, RotationInterval: o.RotationInterval, MaxBackups: o.MaxBackups, Compress: o.Compress},
 	}
 	if err := f.params.check(); err != nil {
 		return nil, fmt.Errorf("export to file %s: %w", path, err)
@@ -122,7 +123,7 @@ func (s *Set) AddFile(o FileOptions) (*File, error) {
 		return nil, fmt.Errorf("export to file: %w", err)
 	}
 	k := &sink{
-		name: "file", format: lines, match: o.Filter, losses: true, exporter: true,
+		name: "file", format: lines, match: o.Filter, prune: o.Fields, losses: true, exporter: true,
 		q:        newQueue(fileChunk, o.QueueBytes, int(^uint(0)>>1), s.now),
 		finished: make(chan struct{}),
 		limit:    newLimiter(o.RateLimit, s.now()),
@@ -137,7 +138,7 @@ func (s *Set) AddFile(o FileOptions) (*File, error) {
 		return nil, err
 	}
 	f.backups = newBackups(path, s.log)
-	f.backups.tidy(f.compress, f.params.MaxBackups)
+	f.backups.tidy(f.params.Compress, f.params.MaxBackups)
 	go f.run()
 	return f, nil
 }
@@ -421,7 +422,8 @@ func (f *File) rotate() bool {
 	if err := f.open(); err != nil {
 		f.complain(err) // write tries again
 	}
-	f.backups.tidy(f.compress, f.Params().MaxBackups)
+	p := f.Params()
+	f.backups.tidy(p.Compress, p.MaxBackups)
 	return true
 }
 

@@ -223,3 +223,10 @@ func (q *queue) busy() bool {
 	defer q.mu.Unlock()
 	return q.events > 0
 }
+
+// state tells of the queue from outside.
+func (q *queue) state(name string) Queue {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return Queue{Sink: name, Events: q.events, Bytes: q.bytes, MaxBytes: q.maxBytes}
+}

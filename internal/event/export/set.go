@@ -28,6 +28,12 @@ type Matcher interface {
 	Match(ev *event.Event) bool
 }
 
+// Pruner leaves fields out of encoded events. Both methods append to b and do not keep what they are given.
+type Pruner interface {
+	AppendJSON(b, event []byte) []byte // a line as Encoder writes it
+	AppendWire(b, event []byte) []byte
+}
+
 // Options of a Set.
 type Options struct {
 	Encoder Encoder
@@ -52,6 +58,8 @@ type Set struct {
 	mu sync.Mutex // held to replace sinks
 
 	closed bool
+
+	whole [numFormats][]byte // scratch: an event that was encoded only to be pruned
 }
 
 // NewSet returns a set without sinks. Events of a batch that no sink takes are not counted here.
@@ -100,6 +108,9 @@ func (s *Set) Batch(evs []event.Event) {
 		return
 	}
 	now := s.now()
+	for _, k := range sinks {
+		k.choose(now)
+	}
 	for i := range evs {
 		s.give(&evs[i], sinks, now)
 	}
@@ -121,6 +132,48 @@ func (s *Set) Behind() bool {
 	return false
 }
 
+// Choice is what a sink takes.
+type Choice struct {
+	Filter    Matcher // nil: everything
+	Fields    Pruner  // nil: events are whole
+	RateLimit int     // events a minute; negative: no limit
+}
+
+// Choose changes what a file or standard output takes, by the name of the sink, from the next batch on.
+func (s *Set) Choose(name string, c Choice) {
+	for _, k := range *s.sinks.Load() {
+		if k.name == name {
+			k.next.Store(&c)
+		}
+	}
+}
+
+// choose takes over a change. Lane only.
+func (k *sink) choose(now time.Time) {
+	if k.next.Load() == nil {
+		return
+	}
+	if c := k.next.Swap(nil); c != nil {
+		k.match, k.prune, k.limit = c.Filter, c.Fields, newLimiter(c.RateLimit, now)
+	}
+}
+
+// Queue is what waits for one sink.
+type Queue struct {
+	Sink            string
+	Events          int
+	Bytes, MaxBytes int
+}
+
+// Queues tells what waits for each sink.
+func (s *Set) Queues() []Queue {
+	var out []Queue
+	for _, k := range *s.sinks.Load() {
+		out = append(out, k.q.state(k.name))
+	}
+	return out
+}
+
 // give encodes one event into the queues of the sinks that want it. Where two sinks share a format, the second copies
 // what was encoded for the first.
 func (s *Set) give(ev *event.Event, sinks []*sink, now time.Time) {
@@ -136,24 +189,49 @@ func (s *Set) give(ev *event.Event, sinks []*sink, now time.Time) {
 		}
 		from := len(c.buf)
 		switch {
+		case k.prune != nil:
+			if done[k.format] == nil {
+				s.whole[k.format] = s.encode(s.whole[k.format][:0], k.format, ev)
+				done[k.format] = s.whole[k.format]
+			}
+			c.buf = k.pruned(c.buf, done[k.format])
 		case done[k.format] != nil:
 			c.buf = append(c.buf, done[k.format]...)
-		case k.format == wire:
-			c.buf = s.opts.Encoder.AppendWire(c.buf, ev)
 		default:
-			c.buf = s.opts.Encoder.AppendJSON(c.buf, ev)
+			c.buf = s.encode(c.buf, k.format, ev)
 		}
 		if len(c.buf) == from { // an empty line would be a broken line
 			c.buf = c.buf[:at]
 			k.count.dropped[notEncodable]++
 			continue
 		}
-		done[k.format] = c.buf[from:]
+		if k.prune == nil {
+			done[k.format] = c.buf[from:]
+		}
 		k.finish(c, at)
 		if k.exporter {
 			k.count.lastTime = max(k.count.lastTime, ev.Time)
 		}
 	}
+}
+
+// encode adds an event to b.
+func (s *Set) encode(b []byte, f format, ev *event.Event) []byte {
+	if f == wire {
+		return s.opts.Encoder.AppendWire(b, ev)
+	}
+	return s.opts.Encoder.AppendJSON(b, ev)
+}
+
+// pruned adds an encoded event to b without the fields that the sink does not want.
+func (k *sink) pruned(b, event []byte) []byte {
+	switch {
+	case len(event) == 0: // it could not be encoded
+		return b
+	case k.format == wire:
+		return k.prune.AppendWire(b, event)
+	}
+	return k.prune.AppendJSON(b, event)
 }
 
 // Close takes nothing more, writes out what waits until ctx ends, and closes the sinks. What is left then is counted as
@@ -200,8 +278,11 @@ const (
 	numReasons   = iota
 )
 
+// QueueFull is the reason for events that a sink which does not keep up loses.
+const QueueFull = "queue_full"
+
 var reasons = [numReasons]string{
-	filtered: "filtered", rateLimit: "rate_limit", queueFull: "queue_full", writeError: "write_error", closed: "closed",
+	filtered: "filtered", rateLimit: "rate_limit", queueFull: QueueFull, writeError: "write_error", closed: "closed",
 	notEncodable: "not_encodable",
 }
 
@@ -210,6 +291,7 @@ type sink struct {
 	name     string
 	format   format
 	match    Matcher  // nil: everything
+	prune    Pruner   // nil: events are whole
 	limit    *limiter // nil: none
 	losses   bool     // takes loss events, and reports its own
 	exporter bool     // counts in the metrics of the file export
@@ -220,6 +302,8 @@ type sink struct {
 	// Of the lane.
 	count counts
 	owed  debts
+
+	next atomic.Pointer[Choice] // what the sink takes from the next batch on; nil: nothing has changed
 
 	refused atomic.Uint64 // events dropped by write errors so far
 	healthy atomic.Bool   // the last write went well

@@ -16,6 +16,7 @@ type SubscribeOptions struct {
 	Queue      int     // events that may wait; 0: 10000
 	QueueBytes int     // bytes that may wait; 0: 16 MiB
 	Filter     Matcher // nil: everything
+	Fields     Pruner  // nil: events are whole
 }
 
 const subscriberChunk = 16 << 10
@@ -43,7 +44,7 @@ func (s *Set) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	name := fmt.Sprintf("grpc#%d", s.next.Add(1))
 	own := s.opts.Ledger.Stage(name, reasons[:]...)
 	k := &sink{
-		name: name, format: wire, match: o.Filter, q: newQueue(subscriberChunk, o.QueueBytes, o.Queue, s.now),
+		name: name, format: wire, match: o.Filter, prune: o.Fields, q: newQueue(subscriberChunk, o.QueueBytes, o.Queue, s.now),
 		stages: []*metrics.Stage{own, s.all},
 	}
 	if err := s.add(k); err != nil {

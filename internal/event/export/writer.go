@@ -20,6 +20,7 @@ type WriterOptions struct {
 	W          io.Writer
 	Name       string  // of the stage in the ledger; empty: "stdout"
 	Filter     Matcher // nil: everything
+	Fields     Pruner  // nil: events are whole
 	QueueBytes int     // 0: 4 MiB
 
 	// Render makes text of an event in wire format and appends it, ends of lines included. nil: JSON lines.
@@ -37,7 +38,7 @@ func (s *Set) AddWriter(o WriterOptions) error {
 		o.QueueBytes = 4 << 20
 	}
 	k := &sink{
-		name: o.Name, format: lines, match: o.Filter, losses: true,
+		name: o.Name, format: lines, match: o.Filter, prune: o.Fields, losses: true,
 		q:        newQueue(writerChunk, o.QueueBytes, int(^uint(0)>>1), s.now),
 		finished: make(chan struct{}),
 	}

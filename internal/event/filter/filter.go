@@ -18,6 +18,12 @@ type Options struct {
 	Ancestors []tetragon.EventType // types whose events carry ancestors
 	Cred      bool                 // processes carry capabilities
 	PidSet    bool                 // pid_set is allowed
+
+	// Message returns an event as clients see it, for CEL expressions. It is called by whoever calls Match. nil: only
+	// MatchProto can evaluate them.
+	Message func(*event.Event) *tetragon.GetEventsResponse
+
+	Complain func(error) // told once of each CEL expression that fails on an event; nil: not told
 }
 
 // Everything are the options for events of which it is not known how they were made, such as those in a file.
@@ -69,7 +75,7 @@ func (f *Filter) Match(ev *event.Event) bool {
 		return true
 	}
 	s := &f.subject
-	*s = subject{process: ev.Process, parent: ev.Parent, ancestors: ev.Ancestors}
+	*s = subject{event: ev, process: ev.Process, parent: ev.Parent, ancestors: ev.Ancestors}
 	switch ev.Kind {
 	case event.KindExec:
 		s.eventType = tetragon.EventType_PROCESS_EXEC
@@ -127,6 +133,8 @@ func (r rules) match(s *subject) bool {
 
 // subject is what rules look at.
 type subject struct {
+	event     *event.Event                // of the lane
+	message   *tetragon.GetEventsResponse // of a client
 	eventType tetragon.EventType
 	process   *event.Process // nil: the event has none
 	parent    *event.Process
@@ -146,9 +154,6 @@ type pod struct {
 
 // compile makes rules of a filter. pid_set comes first, because it must see every event; then what is cheap.
 func compile(m *tetragon.Filter, o Options) (rules, error) {
-	if len(m.GetCelExpression()) > 0 {
-		return nil, errors.New("cel_expression: not supported yet")
-	}
 	var rs rules
 	var errs []error
 	add := func(name string, r rule, err error) {
@@ -184,6 +189,8 @@ func compile(m *tetragon.Filter, o Options) (rules, error) {
 		r, err = regexRule(a.values(m), a.texts)
 		add(a.name, r, err)
 	}
+	r, err = celRule(m.GetCelExpression(), o)
+	add("cel_expression", r, err)
 	return rs, errors.Join(errs...)
 }
 

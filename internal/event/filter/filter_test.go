@@ -220,7 +220,10 @@ func TestNew_refuses(t *testing.T) {
 		{"bad regex", `{} {"pod_regex":["a","["]}`, ``, filter.Everything(), []string{"allow list: filter 2: pod_regex: ", "missing closing ]"}},
 		{"two bad ones", `{"pod_regex":["["],"binary_regex":["("]}`, ``, filter.Everything(), []string{"pod_regex", "binary_regex"}},
 		{"deny list", ``, `{"binary_regex":["("]}`, filter.Everything(), []string{"deny list: filter 1: binary_regex"}},
-		{"cel", `{"cel_expression":["true"]}`, ``, filter.Everything(), []string{"cel_expression: not supported yet"}},
+		{"cel without event", `{"cel_expression":["true"]}`, ``, filter.Everything(), []string{`cel_expression: "true": it speaks of no event`}},
+		{"cel text", `{"cel_expression":["process_exec.process.binary"]}`, ``, filter.Everything(), []string{"it is of type string; write a condition"}},
+		{"cel no such field", `{"cel_expression":["process_exec.bogus == 1"]}`, ``, filter.Everything(), []string{"undefined field 'bogus'"}},
+		{"cel syntax", `{"cel_expression":["process_exec.process.pid =="]}`, ``, filter.Everything(), []string{"Syntax error"}},
 		{"pid set", `{"pid_set":[1]}`, ``, filter.Options{}, []string{"pid_set: not enabled", "enable-pid-set-filter"}},
 		{"caps", `{"capabilities":{}}`, ``, filter.Options{}, []string{"capabilities: ", "enable-process-cred"}},
 		{"caps two ways", `{"capabilities":{"permitted":{"any":[1],"all":[2]}}}`, ``, filter.Everything(),
@@ -395,6 +398,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		``, `{}`, `{"binary_regex":["a"]}{"labels":["a in (b)"],"capabilities":{"effective":{"any":["CAP_BPF"]}}}`,
 		`{"redact":["(a|b)*"],"binary_regex":["x"]}`, `{"labels":["!a,b!=c,d notin (e,f)"]}`, `[{}]`,
+		`{"fields":"process.binary,args","action":"EXCLUDE"}`, `{"cel_expression":["process_exec.process.pid==1u"]}`,
 	} {
 		f.Add(s, "text")
 	}
@@ -405,6 +409,12 @@ func FuzzParse(f *testing.F) {
 					m.Match(&ev)
 				}
 				m.MatchProto(&tetragon.GetEventsResponse{})
+			}
+		}
+		if list, err := filter.ParseFieldFilters(filters); err == nil {
+			if p, err := filter.NewFields(list); err == nil && p != nil {
+				p.AppendJSON(nil, []byte(text))
+				p.AppendWire(nil, []byte(text))
 			}
 		}
 		if r, err := filter.ParseRedaction(filters); err == nil {

@@ -70,7 +70,16 @@ func unmarshal(object []byte, m proto.Message) error {
 
 // Redactor takes secrets out of the texts of a process. A nil Redactor leaves them as they are. Safe for concurrent use.
 type Redactor struct {
-	filters []redaction
+	filters  []redaction
+	warnings []string
+}
+
+// Warnings are what does not do what one may think, a sentence each.
+func (r *Redactor) Warnings() []string {
+	if r == nil {
+		return nil
+	}
+	return r.warnings
 }
 
 type redaction struct {
@@ -91,12 +100,29 @@ func ParseRedaction(text string) (*Redactor, error) {
 		f.binaries, err1 = compileAll("binary_regex", m.GetBinaryRegex())
 		f.secrets, err2 = compileAll("redact", m.GetRedact())
 		r.filters = append(r.filters, f)
+		r.check(len(r.filters), m, f)
 		return errors.Join(err1, err2)
 	})
 	if err != nil || len(r.filters) == 0 {
 		return nil, err
 	}
 	return r, nil
+}
+
+// check looks for what masks nothing although it is valid.
+func (r *Redactor) check(nth int, m *tetragon.RedactionFilter, f redaction) {
+	if len(m.GetRedact()) == 0 {
+		r.warnings = append(r.warnings, fmt.Sprintf("redaction filter %d has no redact expressions, so it masks nothing", nth))
+	}
+	for _, re := range f.secrets {
+		if re.NumSubexp() == 0 {
+			r.warnings = append(r.warnings, fmt.Sprintf("redaction filter %d: %q masks nothing, because only groups are masked; put "+
+				"parentheses around the secret", nth, re))
+		}
+	}
+	if len(m.GetMatch()) > 0 {
+		r.warnings = append(r.warnings, fmt.Sprintf("redaction filter %d: match is ignored; use binary_regex", nth))
+	}
 }
 
 func compileAll(name string, exprs []string) ([]*regexp.Regexp, error) {

@@ -53,7 +53,7 @@ func content(ev *tetragon.GetEventsResponse) (tetragon.EventType, any) {
 
 func fromProto(ev *tetragon.GetEventsResponse) subject {
 	t, msg := content(ev)
-	s := subject{eventType: t}
+	s := subject{message: ev, eventType: t}
 	if m, ok := msg.(interface {
 		GetProcess() *tetragon.Process
 		GetParent() *tetragon.Process

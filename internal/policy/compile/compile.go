@@ -29,6 +29,7 @@ type Facts interface {
 	RawTracepoint(name string) *kernel.Func // likewise
 	Format(subsystem, event string) (*kernel.Format, error)
 	Follow(root, path string) (*kernel.Member, error)
+	FollowModule(module, root, path string) (*kernel.Member, error)
 	Lacks(kernel.Feature) string // why; empty: it has it
 	Traceable(name string) bool
 	Functions(pattern *regexp.Regexp) ([]string, error)

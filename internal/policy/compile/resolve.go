@@ -501,7 +501,7 @@ func (c *compiler) through(via []string) ([]plan.Step, error) {
 func stepsOf(m *kernel.Member) []plan.Step {
 	var out []plan.Step
 	for _, s := range m.Steps {
-		out = append(out, plan.Step{Off: s.Off, Size: uint8(s.Size), Signed: s.Signed, Addr: s.Size == 0})
+		out = append(out, plan.Step{Off: s.Off, Size: uint8(s.Size), Signed: s.Signed, Addr: s.Size == 0, Bits: uint8(s.Bits), Shift: uint8(s.Shift)})
 	}
 	return out
 }

@@ -402,15 +402,11 @@ func (c *compiler) typeResolved(h *hook, a *policy.Arg, r reached, t typed) type
 	root := a.BTFType.Value
 	if root == "" && h.access.proto != nil && a.Index.Value >= 0 && int(a.Index.Value) < len(h.access.proto.Params) {
 		p := h.access.proto.Params[a.Index.Value]
-		root = strings.TrimSpace(strings.TrimSuffix(strings.ReplaceAll(p.Type, "const ", ""), "*"))
+		root = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(strings.ReplaceAll(p.Type, "const ", "")), "*"))
 	}
 	if root == "" {
 		c.d.Error(a.Resolve.Place, "resolve", "the kernel's types do not say what argument %d of %s is", a.Index.Value, h.what()).
 			WithHint("btfType names the struct that resolve begins with")
-		return t
-	}
-	if a.BTFTypeModule.Value != "" {
-		c.d.Error(a.BTFTypeModule.Place, "not-yet-supported", "types of modules (btfTypeModule) are not supported yet")
 		return t
 	}
 	if r.final || r.typ != plan.TypeUnknown {
@@ -421,7 +417,7 @@ func (c *compiler) typeResolved(h *hook, a *policy.Arg, r reached, t typed) type
 }
 
 func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source, t typed) typed {
-	m, err := c.f.Follow(root, a.Resolve.Value)
+	m, err := c.member(h, a, root)
 	if err != nil {
 		c.d.Error(a.Resolve.Place, "resolve", "%s cannot be followed from %s: %v", a.Resolve.Value, root, err)
 		return t
@@ -432,9 +428,9 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 		case objects[m.Name] != "":
 			name = objects[m.Name]
 		case m.Int && m.Signed:
-			name = map[int]string{8: "int8", 16: "int16", 32: "int32", 64: "int64"}[m.Bits]
+			name = map[int]string{8: "int8", 16: "int16", 32: "int32", 64: "int64"}[wholeBits(m.Bits)]
 		case m.Int:
-			name = map[int]string{8: "uint8", 16: "uint16", 32: "uint32", 64: "uint64"}[m.Bits]
+			name = map[int]string{8: "uint8", 16: "uint16", 32: "uint32", 64: "uint64"}[wholeBits(m.Bits)]
 		default:
 			c.d.Error(a.Place, "arg-auto", "%s is %s: it needs a type", a.Resolve.Value, m.Type)
 			return t
@@ -451,7 +447,7 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 		c.d.Error(a.Type.Place, "arg-type", "%s is %s, not a number", a.Resolve.Value, m.Type)
 		return t
 	case t.row.typ == plan.TypeInt && m.Int:
-		v.Bits, v.Signed = uint8(m.Bits), m.Signed
+		v.Bits, v.Signed = uint8(wholeBits(m.Bits)), m.Signed
 		if int(t.row.bits) < m.Bits {
 			c.d.Warn(a.Type.Place, "arg-width", "%s has %d bits, %q has %d", a.Resolve.Value, m.Bits, name, t.row.bits)
 		}
@@ -468,6 +464,31 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 	c.finishValue(h, &v)
 	t.value = h.addValue(v)
 	return t
+}
+
+// member follows resolve: in the module that btfTypeModule names; else in the kernel, and for a type that the kernel does not
+// have in the module that has the function.
+func (c *compiler) member(h *hook, a *policy.Arg, root string) (*kernel.Member, error) {
+	if m := a.BTFTypeModule.Value; m != "" {
+		return c.f.FollowModule(m, root, a.Resolve.Value)
+	}
+	m, err := c.f.Follow(root, a.Resolve.Value)
+	if err != nil && h.plan.Attach.Module != "" {
+		if own, ownErr := c.f.FollowModule(h.plan.Attach.Module, root, a.Resolve.Value); ownErr == nil {
+			return own, nil
+		}
+	}
+	return m, err
+}
+
+// wholeBits is the narrowest number that a bit field fits.
+func wholeBits(n int) int {
+	for _, w := range []int{8, 16, 32} {
+		if n <= w {
+			return w
+		}
+	}
+	return 64
 }
 
 func (c *compiler) typeData(h *hook, a *policy.Arg) typed {

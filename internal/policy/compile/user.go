@@ -89,10 +89,7 @@ func (c *compiler) expandUprobe(i int, u *policy.Uprobe) {
 		place := plan.Place{}
 		name, off, plus := strings.Cut(s.Value, "+")
 		if place.Symbol = name; plus {
-			var err error
-			if place.Offset, err = strconv.ParseUint(off, 0, 64); err != nil { // the parser has refused it
-				c.d.Error(s.Place, "bad-symbol", "%q is no symbol", s.Value)
-			}
+			place.Offset, _ = strconv.ParseUint(off, 0, 64) // the parser has refused what is no number
 		}
 		add(n, s.Value, s.Place, place, false)
 	}

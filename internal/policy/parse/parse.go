@@ -17,6 +17,7 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,9 +51,46 @@ func YAML(file string, src []byte, o Options) (*policy.Policy, *policy.Diagnosti
 	p.d.Sort()
 	p.dropRepeated()
 	if p.d.Bad() {
+		p.d.Sound = p.sound(pol)
 		return nil, p.d
 	}
 	return pol, p.d
+}
+
+var insideHook = regexp.MustCompile(`^spec\.(kprobes|fentries|tracepoints|uprobes|usdts|lsmhooks)\[\d+\]`)
+
+// sound is what can be compiled for the sake of its diagnostics; nil if nothing can.
+func (p *parser) sound(pol *policy.Policy) *policy.Policy {
+	if pol == nil {
+		return nil
+	}
+	for at := range p.wrong {
+		if !insideHook.MatchString(at.Path) {
+			return nil
+		}
+	}
+	out, left := *pol, 0
+	broken := func(c *policy.Common) bool {
+		if p.within[c.Place.Path] {
+			return true
+		}
+		left++
+		return false
+	}
+	out.Kprobes = without(pol.Kprobes, func(h *policy.Kprobe) bool { return broken(&h.Common) })
+	out.Fentries = without(pol.Fentries, func(h *policy.Kprobe) bool { return broken(&h.Common) })
+	out.Tracepoints = without(pol.Tracepoints, func(h *policy.Tracepoint) bool { return broken(&h.Common) })
+	out.LsmHooks = without(pol.LsmHooks, func(h *policy.LsmHook) bool { return broken(&h.Common) })
+	out.Uprobes = without(pol.Uprobes, func(h *policy.Uprobe) bool { return broken(&h.Common) })
+	out.Usdts = without(pol.Usdts, func(h *policy.Usdt) bool { return broken(&h.Common) })
+	if left == 0 {
+		return nil
+	}
+	return &out
+}
+
+func without[H any](hooks []H, drop func(*H) bool) []H {
+	return slices.DeleteFunc(slices.Clone(hooks), func(h H) bool { return drop(&h) })
 }
 
 // parser is one text being read.

@@ -206,9 +206,11 @@ type Step struct {
 	Off    int64
 	Size   uint8 // 1, 2, 4 or 8 bytes
 	Signed bool
-	User   bool // user memory
-	Addr   bool // no load: value += Off (last step of a member that is a struct or an array)
-	Halves bool // capset's data: low word at Off, high word at Off+12 (user memory)
+	User   bool  // user memory
+	Addr   bool  // no load: value += Off (last step of a member that is a struct or an array)
+	Bits   uint8 // a bit field: so many bits of what is loaded are meant; 0: all
+	Shift  uint8 // ... above so many others
+	Halves bool  // capset's data: low word at Off, high word at Off+12 (user memory)
 }
 
 // Type says how a raw value is read: which reader of the kernel half, and the layout of what comes back.

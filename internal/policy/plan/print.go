@@ -231,6 +231,9 @@ func (s *Source) String() string {
 		default:
 			fmt.Fprintf(&b, "->+%d/%d%s", st.Off, st.Size, sign(st.Signed))
 		}
+		if st.Bits > 0 {
+			fmt.Fprintf(&b, "[%d+%d]", st.Shift, st.Bits)
+		}
 		if st.User {
 			b.WriteString("(user)")
 		}

@@ -241,6 +241,11 @@ func (r *Registry) Add(domain string, t Text, replace bool) error {
 		return err
 	}
 	p, d := r.o.Parse(t)
+	if d != nil && d.Bad() && d.Sound != nil {
+		if _, more, err := r.o.Compile(d.Sound); err == nil {
+			d.Add(more)
+		}
+	}
 	if err := d.Err(); err != nil {
 		return refuse(ErrInvalid, "%v", err)
 	}

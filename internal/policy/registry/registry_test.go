@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,7 +79,7 @@ func (k *kernel) Stats(id uint32) (out []sensor.HookStats, err error) {
 
 func (k *kernel) KernelBytes(uint32) uint64 { return 4096 }
 
-// A text of these tests is "NAME [WORD...]"; words are: no-parse, no-compile, warns, partial, loader, kills, mode=...
+// A text of these tests is "NAME [WORD...]"; words are: no-parse, else-sound, no-compile, warns, partial, loader, kills, mode=...
 func parse(t registry.Text) (*policy.Policy, *policy.Diagnostics) {
 	words := strings.Fields(string(t.YAML))
 	d := &policy.Diagnostics{File: t.Name}
@@ -100,6 +101,9 @@ func parse(t registry.Text) (*policy.Policy, *policy.Diagnostics) {
 		}
 	}
 	if d.Bad() {
+		if slices.Contains(words, "else-sound") {
+			d.Sound = p
+		}
 		return nil, d
 	}
 	return p, d
@@ -237,6 +241,11 @@ func TestAdd_mistakes(t *testing.T) {
 	r, k, _ := start(t)
 	// What cannot be read was never a policy.
 	wantErr(t, r.Add(registry.DomainGRPC, text("one no-parse"), false), registry.ErrInvalid, "x.yaml:1:2: first mistake [a]\nx.yaml:3:4: second mistake [b]")
+	want(t, r)
+	// Hooks without a mistake in the text are compiled, to tell what is wrong with them, but never loaded.
+	wantErr(t, r.Add(registry.DomainGRPC, text("one no-parse else-sound no-compile"), false), registry.ErrInvalid,
+		"x.yaml:1:2: first mistake [a]\nx.yaml:3:4: second mistake [b]\nx.yaml:5:6: no such function [d]")
+	wantErr(t, r.Add(registry.DomainGRPC, text("one no-parse else-sound"), false), registry.ErrInvalid, "second mistake [b]")
 	want(t, r)
 	// What cannot be compiled or loaded is remembered, and may be replaced.
 	wantErr(t, r.Add(registry.DomainGRPC, text("one no-compile"), false), registry.ErrInvalid, "x.yaml:5:6: no such function [d]")

@@ -338,7 +338,10 @@ func (b *body) steps(s *plan.Source, fail string) {
 			}
 			b.read(asm.R1, st.Off, int32(st.Size), st.User, bad)
 			c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, size))
-			if st.Signed {
+			switch {
+			case st.Bits > 0:
+				b.bitField(int(st.Shift), int(st.Bits), st.Signed)
+			case st.Signed:
 				b.cut(int(st.Size)*8, true)
 			}
 		}
@@ -349,6 +352,15 @@ func (b *body) steps(s *plan.Source, fail string) {
 		c.jump(fail)
 		c.here(on)
 	}
+}
+
+// bitField leaves so many bits of R1, from bit shift on, in R1, extended.
+func (b *body) bitField(shift, bits int, signed bool) {
+	down := asm.RSh
+	if signed {
+		down = asm.ArSh
+	}
+	b.c.add(asm.LSh.Imm(asm.R1, int32(64-shift-bits)), down.Imm(asm.R1, int32(64-bits)))
 }
 
 // cut reduces R1 to so many bits and extends it.
