@@ -80,6 +80,9 @@ func (ck *checker) numbers() {
 	if c.ProcessCacheGCInterval <= 0 {
 		ck.fail("process-cache-gc-interval", "%s is not above 0", c.ProcessCacheGCInterval)
 	}
+	if c.ExportFileMaxAge < 0 {
+		ck.fail("export-file-max-age", "%s is negative; 0 means however old", c.ExportFileMaxAge)
+	}
 	if c.ExportFileRotationInterval < 0 {
 		ck.fail("export-file-rotation-interval", "%s is negative; 0 means never", c.ExportFileRotationInterval)
 	}
@@ -141,8 +144,8 @@ func (ck *checker) paths() {
 			ck.fail(p.key, "%q is not an absolute path", p.path)
 		}
 	}
-	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/\x00") {
-		ck.fail("bpf-dir", "%q is not the name of a directory; write one name without a slash", c.BPFDir)
+	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/.\x00") {
+		ck.fail("bpf-dir", "%q is not the name of a directory of a BPF file system; write one name without a slash and without a dot", c.BPFDir)
 	}
 }
 

@@ -40,6 +40,7 @@ type Config struct {
 	BPFDir             string // one path component below the bpffs root
 	ReleasePinnedBPF   bool
 	KeepSensorsOnExit  bool
+	OneShot            bool
 	DisableKprobeMulti bool
 
 	// Buffers and caches.
@@ -93,8 +94,10 @@ type Config struct {
 	ExportStdout                string // empty, json or compact; logs then go to standard error
 	ExportFileMaxSizeMB         int    // as written; see ExportMaxBytes
 	ExportFileRotationInterval  time.Duration
-	ExportFileMaxBackups        int  // 0: keep all
-	ExportFileCompress          bool // gzip rotated files
+	ExportFileMaxBackups        int           // 0: keep all
+	ExportFileMaxAge            time.Duration // 0: keep them however old
+	ExportFileCompress          bool          // gzip rotated files
+	Exports                     string        // concatenated JSON objects, syntax unchecked here
 	ExportFilePerm              fs.FileMode
 	ExportRateLimit             int    // events a minute; -1: no limit; 0: no export
 	ExportAllowlist             string // concatenated JSON objects, syntax unchecked here

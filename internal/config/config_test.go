@@ -144,6 +144,7 @@ export-aggregation-window-size 15s
 export-allowlist
 export-denylist
 export-file-compress false
+export-file-max-age 0s
 export-file-max-backups 5
 export-file-max-size-mb 10
 export-file-perm 600
@@ -151,6 +152,7 @@ export-file-rotation-interval 0s
 export-filename
 export-rate-limit -1
 export-stdout
+exports
 expose-stack-addresses false
 field-filters
 filter-environment-variables
@@ -172,6 +174,7 @@ metrics-label-filter namespace,workload,pod,binary
 metrics-max-series 4096
 metrics-server
 netns-dir /var/run/docker/netns/
+one-shot false
 parents-map-enabled false
 parents-map-entries 0
 parents-map-size

@@ -37,8 +37,7 @@ const (
 	whyExact     = "the process table mirrors the living processes exactly and needs no retries"
 	whyStorage   = "processes live in task storage, which grows with them"
 	whyNoFilter  = "policies hold for all processes"
-	whyNoPersist = "policies that came by gRPC are forgotten when the agent stops"
-	whyNoPin     = "nothing is pinned"
+	whyTakeOver  = "what an earlier run left goes on until this one has taken over"
 	whyNoQueue   = "there is no queue between the reader and the handler"
 	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
 	whyNoPods    = "Kubernetes is not supported yet"
@@ -100,10 +99,16 @@ func exportRows() []row {
 			help:  "rotate the file on this period as well; 0: never"},
 		{key: "export-file-max-backups", live: true, def: "5", field: func(c *Config) any { return &c.ExportFileMaxBackups },
 			help: "rotated files to keep; 0 keeps all"},
+		{key: "export-file-max-age", live: true, def: "0s", field: func(c *Config) any { return &c.ExportFileMaxAge },
+			help: "remove rotated files that are older; 0: however old they are"},
 		{key: "export-file-compress", live: true, def: "false", field: func(c *Config) any { return &c.ExportFileCompress },
 			help: "compress rotated files with gzip"},
 		{key: "export-file-perm", def: "600", field: func(c *Config) any { return &c.ExportFilePerm },
 			help: "octal mode of new files; only the bits of 664 count, and the owner can always read and write"},
+		{key: "exports", field: func(c *Config) any { return &c.Exports },
+			help: "further export files, each with its own filters, as JSON objects: name, filename, allowlist, denylist, " +
+				"field_filters, rate_limit, max_size_mb, rotation_interval, max_backups, max_age, compress, perm; " +
+				"what an object does not say is as in the keys export-file-*"},
 		{key: "export-rate-limit", live: true, def: "-1", field: func(c *Config) any { return &c.ExportRateLimit },
 			help: "events for each minute; -1: no limit, 0: no export"},
 		{key: "export-allowlist", live: true, field: func(c *Config) any { return &c.ExportAllowlist },
@@ -174,10 +179,10 @@ func serverRows() []row {
 			field: func(c *Config) any { return &c.EnableDeprecatedPolicyRPC },
 			help:  "accept EnableTracingPolicy and DisableTracingPolicy"},
 		{key: "persist-grpc-policies", def: "false", field: func(c *Config) any { return &c.PersistGRPCPolicies },
-			status: later, why: whyNoPersist, help: "keep policies that came by gRPC"},
+			help: "keep policies that came by gRPC; they come back with the next agent, or it does not start"},
 		{key: "persist-grpc-policies-dir", def: "/var/run/tetragon/grpc-policies",
-			field:  func(c *Config) any { return &c.PersistGRPCPoliciesDir },
-			status: later, why: whyNoPersist, help: "where to keep them"},
+			field: func(c *Config) any { return &c.PersistGRPCPoliciesDir },
+			help:  "where to keep them"},
 		{key: "health-server-address", field: func(c *Config) any { return &c.HealthServerAddress },
 			help: "grpc.health.v1 on this TCP address, such as :6789; empty: none"},
 		{key: "health-server-interval", def: "10", field: func(c *Config) any { return &c.HealthServerInterval },
@@ -209,7 +214,7 @@ func kernelRows() []row {
 		{key: "bpf-lib", def: "/var/lib/tetragon/", field: func(c *Config) any { return &c.BPFLib },
 			status: accepted, why: whyEmbedded, help: "directory of BPF objects"},
 		{key: "bpf-dir", def: "tetragon", field: func(c *Config) any { return &c.BPFDir },
-			status: accepted, why: "nothing is pinned yet", help: "name of the directory below the bpffs root"},
+			help: "directory below the root of the BPF file system, for what outlives the agent"},
 		{key: "procfs", def: "/proc/", field: func(c *Config) any { return &c.ProcFS },
 			help: "procfs of the host"},
 		{key: "verbose", def: "0", field: func(c *Config) any { return &c.Verbose },
@@ -228,9 +233,11 @@ func kernelRows() []row {
 			status: accepted, why: "network namespaces are not looked up by name",
 			help: "directory of network namespaces"},
 		{key: "release-pinned-bpf", def: "true", field: func(c *Config) any { return &c.ReleasePinnedBPF },
-			status: accepted, why: whyNoPin, help: "remove what an earlier run pinned"},
+			status: accepted, why: whyTakeOver, help: "remove what an earlier run pinned"},
 		{key: "keep-sensors-on-exit", def: "false", field: func(c *Config) any { return &c.KeepSensorsOnExit },
-			status: later, why: whyNoPin, help: "leave sensors in the kernel at exit"},
+			help: "leave all programs in the kernel when the agent is stopped; the next agent takes over"},
+		{key: "one-shot", def: "false", field: func(c *Config) any { return &c.OneShot },
+			help: "load the policies of files and end; they work on until the next agent takes over, for early boot"},
 		{key: "disable-kprobe-multi", def: "false", field: func(c *Config) any { return &c.DisableKprobeMulti },
 			help: "attach a program to each function of a list instead of one to all of them (kprobe.multi)"},
 		{key: "use-perf-ring-buffer", def: "false", field: func(c *Config) any { return &c.UsePerfRingBuffer },

@@ -113,7 +113,23 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("find the name of this node: %w; set NODE_NAME", err)
 	}
+	pins, err := sensor.OpenPins(sensor.PinOptions{Dir: cfg.BPFDir, Version: o.Version, Log: log})
+	if err != nil {
+		return err
+	}
+	leave := false // what is pinned stays
+	undo.add(func() {
+		if err := pins.Close(leave); err != nil {
+			log.Warn("end the pins", "err", err)
+		}
+	})
+	tellPrior(log, pins.Prior())
+	if n := pins.Note(); n != "" {
+		lacks = append(lacks, n)
+	}
+
 	base, err := sensor.Load(sensor.Options{
+		Pins:  pins,
 		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
@@ -123,14 +139,22 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	undo.add(func() {
-		if err := base.Close(); err != nil {
+		end := base.Close
+		if leave {
+			end = base.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the sensor", "err", err)
 		}
 	})
 
 	manager := sensor.NewManager(sensor.ManagerOptions{Base: base, Facts: keeper.get, Log: log, Verbose: cfg.Verbose > 0})
 	undo.add(func() {
-		if err := manager.Close(); err != nil {
+		end := manager.Close
+		if leave {
+			end = manager.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the hooks of policies", "err", err)
 		}
 	})
@@ -144,7 +168,7 @@ func Run(ctx context.Context, o Options) error {
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
 	filters.offers.Message = encoder.Message
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != ""})
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != "", pins: pins})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
@@ -162,7 +186,18 @@ func Run(ctx context.Context, o Options) error {
 	eo.RedactArgs, eo.RedactEnv = secrets.arguments, secrets.environment
 	l.enricher = enrich.New(eo)
 	l.mappings = newMappings(ledger, log, cfg.ProcFS)
-	pols := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	pols, err := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	if err != nil {
+		return err
+	}
+	if cfg.OneShot {
+		if err := oneShot(ctx, cfg, base, pins, readyMade, pols, o.Stderr); err != nil {
+			return err
+		}
+		leave = true
+		log.Info("policies are loaded and stay", "map_bytes", base.MapBytes())
+		return nil
+	}
 	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log})
 	closeSinks := func() {
 		c, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -171,16 +206,9 @@ func Run(ctx context.Context, o Options) error {
 			log.Warn("close the sinks", "err", err)
 		}
 	}
-	var file *export.File
-	if cfg.ExportFilename != "" && cfg.ExportRateLimit != 0 {
-		file, err = l.sinks.AddFile(export.FileOptions{
-			Path: cfg.ExportFilename, MaxSizeMB: cfg.ExportFileMaxSizeMB, RotationInterval: cfg.ExportFileRotationInterval,
-			MaxBackups: cfg.ExportFileMaxBackups, Compress: cfg.ExportFileCompress, Perm: cfg.ExportFilePerm,
-			RateLimit: cfg.ExportRateLimit, Filter: filters.export(), Fields: filters.prune(),
-		})
-		if err != nil {
-			return fmt.Errorf("open the export: %w", err)
-		}
+	file, others, err := addExports(cfg, filters, l.sinks, log)
+	if err != nil {
+		return err
 	}
 	if cfg.ExportStdout != "" {
 		w := export.WriterOptions{W: o.Stdout, Filter: filters.export(), Fields: filters.prune()}
@@ -216,8 +244,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(stopHTTP)
 
+	from := bootNow()
 	if err := base.Attach(); err != nil {
 		return err
+	}
+	if err := l.openPast(pins.Prior(), from, bootNow()); err != nil {
+		log.Warn("read what an earlier agent left", "err", err)
 	}
 	for _, n := range notes(lacks, base) {
 		log.Warn("this kernel cannot do everything", "lacks", n)
@@ -231,11 +263,23 @@ func Run(ctx context.Context, o Options) error {
 		ended <- l.run(laneCtx)
 		stopLane()
 	}()
-	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, sinks: l.sinks, secrets: secrets, message: encoder.Message}
+	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, others: others, sinks: l.sinks, secrets: secrets, message: encoder.Message}
 	go rl.run(laneCtx, o.Hangup)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
+		err = pins.Commit()
+	}
+	if err == nil && laneCtx.Err() == nil {
+		l.leave.Store(cfg.KeepSensorsOnExit)
+		close(l.took)
+		select {
+		case <-l.over:
+			undo.add(removePrior(log, pins.Prior()))
+		case <-laneCtx.Done():
+		}
+	}
+	if err == nil {
 		removeInfo, err = writeInfo(cfg, address)
 	}
 	if err == nil {
@@ -247,6 +291,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	err = errors.Join(err, <-ended)
 
+	leave = l.leave.Load()
 	// The sinks empty their queues while the API still serves, then the account is complete.
 	closeSinks()
 	undo.run()
@@ -255,6 +300,57 @@ func Run(ctx context.Context, o Options) error {
 		err = perr
 	}
 	return err
+}
+
+// oneShot loads what there is at the start and leaves it to the next agent. A policy that cannot be loaded is an error, as
+// nobody would be there to ask.
+func oneShot(ctx context.Context, cfg *config.Config, base *sensor.Base, pins *sensor.Pins, readyMade []string, pols *registry.Registry, tell io.Writer) error {
+	if n := pins.Note(); n != "" {
+		return fmt.Errorf("one-shot (%s): %s", cfg.Source("one-shot"), n)
+	}
+	if err := base.Attach(); err != nil {
+		return err
+	}
+	if err := loadPolicies(ctx, cfg, readyMade, pols, tell); err != nil {
+		return err
+	}
+	for _, s := range pols.List("") {
+		if s.State == registry.StateLoadError {
+			return fmt.Errorf("load policy %s: %s", s.Key, s.Error)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("load policies: %w", err)
+	}
+	if err := errors.Join(pins.Beat(&sensor.Counts{}), pins.Commit()); err != nil {
+		return err
+	}
+	return pins.Prior().Remove()
+}
+
+// tellPrior says what earlier agents left.
+func tellPrior(log *slog.Logger, p *sensor.Prior) {
+	if p == nil {
+		return
+	}
+	log.Info("an earlier agent's programs are there: they go on until ours have taken over", "generation", p.String(), "stale", p.Stale())
+}
+
+// removePrior ends what an earlier agent left, which takes a while if there are many hooks. It returns what waits for that.
+func removePrior(log *slog.Logger, p *sensor.Prior) (wait func()) {
+	done := make(chan struct{})
+	if p == nil {
+		return func() {}
+	}
+	go func() {
+		defer close(done)
+		if err := p.Remove(); err != nil {
+			log.Warn("remove what an earlier agent left", "err", err)
+			return
+		}
+		log.Info("took over from an earlier agent", "generation", p.String())
+	}()
+	return func() { <-done }
 }
 
 // notes says what this kernel lacks.

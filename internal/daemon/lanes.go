@@ -39,6 +39,8 @@ type laneOptions struct {
 
 	countBinaries bool // for metrics that somebody may read
 	latency       bool // measure how long each record takes
+
+	pins *sensor.Pins
 }
 
 // lane is the event lane: one goroutine, from the ring to the queues of the sinks.
@@ -59,7 +61,12 @@ type lane struct {
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
 
-	stopping bool // what is in the ring is the last
+	past past          // of an earlier agent
+	took chan struct{} // closed by others when our hooks do what the earlier agent's did
+	over chan struct{} // closed by us when we need nothing of the earlier agent any more
+
+	leave    atomic.Bool // the kernel half goes on when the lane ends
+	stopping bool        // what is in the ring is the last
 
 	syscalls map[syscallKey]string // names of system calls that were counted
 
@@ -82,11 +89,12 @@ var ops = [abi.KindKinds]metrics.Op{
 }
 
 func newLane(o laneOptions) *lane {
-	l := &lane{laneOptions: o, snapshots: make(chan error, 1)}
+	l := &lane{laneOptions: o, snapshots: make(chan error, 1), took: make(chan struct{}), over: make(chan struct{})}
 	var reasons []string
 	for k := 1; k < abi.KindKinds; k++ {
 		reasons = append(reasons, "ring_full_"+what[k])
 	}
+	reasons = append(reasons, reasonAway)
 	l.kernel = o.ledger.Stage("kernel", reasons...)
 	l.decoded = o.ledger.Stage("decode", "bad_record")
 	return l
@@ -94,6 +102,10 @@ func newLane(o laneOptions) *lane {
 
 // run is the lane. It returns when ctx ends and everything that had happened by then is with the sinks.
 func (l *lane) run(ctx context.Context) error {
+	if err := l.readPast(); err != nil {
+		l.log.Warn("read what an earlier agent left", "err", err)
+	}
+	took := l.took
 	if l.base.HasSnapshot() {
 		l.snapshot(false)
 	} else {
@@ -106,6 +118,10 @@ func (l *lane) run(ctx context.Context) error {
 			return err
 		}
 		select {
+		case <-took:
+			took = nil
+			l.endPast()
+			close(l.over)
 		case err := <-l.snapshots:
 			if err != nil {
 				l.log.Warn("look at what lives", "err", err)
@@ -122,9 +138,11 @@ func (l *lane) run(ctx context.Context) error {
 
 	// Stop: nothing new, then what is there.
 	l.stopping = true
-	l.hooks.Detach()
-	if err := l.base.Detach(); err != nil {
-		l.log.Warn("detach", "err", err)
+	if !l.leave.Load() {
+		l.hooks.Detach()
+		if err := l.base.Detach(); err != nil {
+			l.log.Warn("detach", "err", err)
+		}
 	}
 	for more := true; more; {
 		n := 0
@@ -245,10 +263,13 @@ func (l *lane) account() error {
 	if err != nil {
 		return err
 	}
-	if c != l.last {
+	if c != l.last || l.past.untold() {
 		if err := l.settle(&c); err != nil {
 			return err
 		}
+	}
+	if err := l.pins.Beat(&c); err != nil {
+		return err
 	}
 	s := l.table.Stats()
 	l.counters.ProcessCacheSize.Store(int64(s.Live + s.Dead))
@@ -286,7 +307,7 @@ func (l *lane) trim() {
 // settle books a new reading.
 func (l *lane) settle(c *sensor.Counts) error {
 	var seen, sent uint64
-	dropped := make([]uint64, abi.KindKinds-1)
+	dropped := make([]uint64, abi.KindKinds) // the last: of an earlier agent
 	lost := false
 	var missed [len(l.counters.Missed)]uint64 // some kinds share a number
 	for k := 1; k < abi.KindKinds; k++ {
@@ -304,7 +325,17 @@ func (l *lane) settle(c *sensor.Counts) error {
 	for op, n := range missed {
 		l.counters.Missed[op][metrics.SendEAGAIN].Store(n)
 	}
-	l.kernel.Set(seen, sent, dropped)
+	if l.leave.Load() && l.stopping {
+		// What the kernel half sends from now on is the next agent's.
+		sent = l.decoded.Read().Seen - l.past.read
+		seen = sent
+		for _, n := range dropped {
+			seen += n
+		}
+	}
+	dropped[abi.KindKinds-1] = l.past.away()
+	l.kernel.Set(seen+l.past.read+l.past.away(), sent+l.past.read, dropped)
+	l.tellAway()
 	before := l.lastBoot
 	l.lastBoot = bootNow()
 	last := l.last

@@ -45,6 +45,7 @@ type reloader struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
 	file    *export.File // nil: none
+	others  []*export.File
 	sinks   *export.Set
 	secrets *secrets
 	message func(*event.Event) *tetragon.GetEventsResponse // what expressions look at
@@ -59,6 +60,9 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 		}
 		if r.file != nil {
 			r.file.Reopen()
+		}
+		for _, f := range r.others {
+			f.Reopen()
 		}
 		if r.load == nil {
 			continue
@@ -93,7 +97,8 @@ func (r *reloader) reload() (live []string, err error) {
 	}
 	f.offers.Message = r.message
 	// Only if they have changed: clients may have set others by EventLogService.
-	if r.file != nil && changed(live, "export-file-max-size-mb", "export-file-rotation-interval", "export-file-max-backups", "export-file-compress") {
+	if r.file != nil && changed(live, "export-file-max-size-mb", "export-file-rotation-interval", "export-file-max-backups",
+		"export-file-max-age", "export-file-compress") {
 		if err := r.file.SetParams(fileParams(taken)); err != nil {
 			return nil, fmt.Errorf("change the export: %w", err)
 		}
@@ -127,6 +132,6 @@ func changed(live []string, keys ...string) bool {
 func fileParams(cfg *config.Config) export.FileParams {
 	return export.FileParams{
 		MaxSizeMB: cfg.ExportFileMaxSizeMB, RotationInterval: cfg.ExportFileRotationInterval, MaxBackups: cfg.ExportFileMaxBackups,
-		Compress: cfg.ExportFileCompress,
+		MaxAge: cfg.ExportFileMaxAge, Compress: cfg.ExportFileCompress,
 	}
 }

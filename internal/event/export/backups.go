@@ -21,14 +21,14 @@ import (
 // goroutine of its own, one at a time.
 type backups struct {
 	dir, stem, ext string
+	now            func() time.Time
 	log            *slog.Logger
 
 	mu sync.Mutex
 
 	running bool
 	again   bool
-	gzip    bool
-	keep    int
+	params  FileParams
 	idle    *sync.Cond
 }
 
@@ -40,9 +40,9 @@ const (
 	unfinished = ".gz.tmp"
 )
 
-func newBackups(path string, log *slog.Logger) *backups {
+func newBackups(path string, now func() time.Time, log *slog.Logger) *backups {
 	ext := filepath.Ext(path)
-	b := &backups{dir: filepath.Dir(path), stem: strings.TrimSuffix(filepath.Base(path), ext) + "-", ext: ext, log: log}
+	b := &backups{dir: filepath.Dir(path), stem: strings.TrimSuffix(filepath.Base(path), ext) + "-", ext: ext, now: now, log: log}
 	b.idle = sync.NewCond(&b.mu)
 	return b
 }
@@ -64,11 +64,11 @@ func missing(name string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// tidy compresses the backups, if asked for, and removes all but the newest keep; 0 keeps all. It does not wait.
-func (b *backups) tidy(gzip bool, keep int) {
+// tidy compresses the backups, if asked for, and removes those that are too many or too old. It does not wait.
+func (b *backups) tidy(p FileParams) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.gzip, b.keep, b.again = gzip, keep, true
+	b.params, b.again = p, true
 	if b.running {
 		return
 	}
@@ -90,9 +90,9 @@ func (b *backups) run() {
 	defer b.mu.Unlock()
 	for b.again {
 		b.again = false
-		gzip, keep := b.gzip, b.keep
+		p := b.params
 		b.mu.Unlock()
-		if err := b.once(gzip, keep); err != nil {
+		if err := b.once(p); err != nil {
 			b.log.Warn("tidy up rotated export files", "err", err)
 		}
 		b.mu.Lock()
@@ -102,19 +102,27 @@ func (b *backups) run() {
 }
 
 // once removes first, so that nothing is compressed in vain.
-func (b *backups) once(gzip bool, keep int) error {
+func (b *backups) once(p FileParams) error {
 	names, err := b.list()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the directory could not be made yet
+	}
 	if err != nil {
 		return err
 	}
 	var errs []error
-	if keep > 0 && len(names) > keep {
-		for _, name := range names[:len(names)-keep] {
-			errs = append(errs, os.Remove(filepath.Join(b.dir, name)))
-		}
-		names = names[len(names)-keep:]
+	gone := 0
+	if keep := p.MaxBackups; keep > 0 && len(names) > keep {
+		gone = len(names) - keep
 	}
-	if gzip {
+	for p.MaxAge > 0 && gone < len(names) && b.now().Sub(b.rotated(names[gone])) > p.MaxAge {
+		gone++
+	}
+	for _, name := range names[:gone] {
+		errs = append(errs, os.Remove(filepath.Join(b.dir, name)))
+	}
+	names = names[gone:]
+	if p.Compress {
 		for _, name := range names {
 			if !strings.HasSuffix(name, packed) {
 				errs = append(errs, pack(filepath.Join(b.dir, name)))
@@ -152,6 +160,15 @@ func (b *backups) list() ([]string, error) {
 	}
 	slices.Sort(names) // the stamp sorts by time
 	return names, nil
+}
+
+// rotated is when a backup of that name was made.
+func (b *backups) rotated(name string) time.Time {
+	t, err := time.Parse(stamp, strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(name, b.stem), packed), b.ext))
+	if err != nil {
+		return b.now() // list has parsed it already
+	}
+	return t
 }
 
 // pack replaces a file by its compressed form. At each moment one of them is there whole.

@@ -20,9 +20,11 @@ import (
 // FileOptions are those of the JSON export.
 type FileOptions struct {
 	Path             string
+	Name             string        // empty: the one export that existing metrics count; else a word of its own
 	MaxSizeMB        int           // MiB; 0: 100
 	RotationInterval time.Duration // 0: by size only
 	MaxBackups       int           // 0: keep all
+	MaxAge           time.Duration // rotated files that are older are removed; 0: none
 	Compress         bool
 	Perm             fs.FileMode // of files that are created; 0: 0600
 	RateLimit        int         // events a minute; negative: no limit; 0: no export at all, which New refuses
@@ -71,6 +73,7 @@ type FileParams struct {
 	MaxSizeMB        int // 0: 100
 	RotationInterval time.Duration
 	MaxBackups       int
+	MaxAge           time.Duration
 	Compress         bool
 }
 
@@ -87,6 +90,8 @@ func (p FileParams) check() error {
 		return fmt.Errorf("maximum size of %d MB: must not be negative", p.MaxSizeMB)
 	case p.RotationInterval < 0:
 		return fmt.Errorf("rotation interval of %s: must not be negative", p.RotationInterval)
+	case p.MaxAge < 0:
+		return fmt.Errorf("rotated files to keep for %s: must not be negative; 0 keeps them however old", p.MaxAge)
 	case p.MaxBackups < 0:
 		return fmt.Errorf("%d rotated files to keep: must not be negative; 0 keeps all", p.MaxBackups)
 	}
@@ -111,34 +116,40 @@ func (s *Set) AddFile(o FileOptions) (*File, error) {
 	f := &File{
 		path: path, perm: o.Perm&0o664 | 0o600, lane: s.lane, log: s.log, now: s.now,
 		changed: make(chan struct{}, 1),
-		params:  FileParams{MaxSizeMB: o.MaxSizeMB, RotationInterval: o.RotationInterval, MaxBackups: o.MaxBackups, Compress: o.Compress},
+		params:  FileParams{MaxSizeMB: o.MaxSizeMB, RotationInterval: o.RotationInterval, MaxBackups: o.MaxBackups, MaxAge: o.MaxAge, Compress: o.Compress},
 	}
 	if err := f.params.check(); err != nil {
 		return nil, fmt.Errorf("export to file %s: %w", path, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("export to file %s: create its directory: %w", path, err)
+	name := "file"
+	if o.Name != "" {
+		name, f.lane = "file:"+o.Name, new(metrics.Lane) // its account is in the ledger alone
 	}
-	if err := f.open(); err != nil {
+	// A disk that cannot be written to now is no reason not to observe, or to enforce: what cannot be written is counted.
+	if err := f.open(); passes(err) {
+		f.complain(err)
+	} else if err != nil {
 		return nil, fmt.Errorf("export to file: %w", err)
 	}
 	k := &sink{
-		name: "file", format: lines, match: o.Filter, prune: o.Fields, losses: true, exporter: true,
+		name: name, format: lines, match: o.Filter, prune: o.Fields, losses: true, exporter: o.Name == "",
 		q:        newQueue(fileChunk, o.QueueBytes, int(^uint(0)>>1), s.now),
 		finished: make(chan struct{}),
 		limit:    newLimiter(o.RateLimit, s.now()),
 	}
 	k.owed.start(s.now())
 	k.healthy.Store(true)
-	k.stages = []*metrics.Stage{s.opts.Ledger.Stage("file", reasons[:]...)}
+	k.stages = []*metrics.Stage{s.opts.Ledger.Stage(name, reasons[:]...)}
 	f.sink = k
 	if err := s.add(k); err != nil {
 		s.opts.Ledger.Remove(k.stages[0])
-		_ = f.f.Close()
+		if f.f != nil {
+			_ = f.f.Close()
+		}
 		return nil, err
 	}
-	f.backups = newBackups(path, s.log)
-	f.backups.tidy(f.params.Compress, f.params.MaxBackups)
+	f.backups = newBackups(path, s.now, s.log)
+	f.backups.tidy(f.params)
 	go f.run()
 	return f, nil
 }
@@ -206,6 +217,9 @@ func (f *File) run() {
 		select {
 		case <-f.sink.q.wake:
 		case <-timer.C:
+			if p := f.Params(); p.MaxAge > 0 {
+				f.backups.tidy(p)
+			}
 		case <-f.changed:
 			f.look(true)
 		}
@@ -293,8 +307,21 @@ func (f *File) cut(n int) {
 	f.torn = true
 }
 
+// passes says whether an error is one of a disk's state, which may pass.
+func passes(err error) bool {
+	for _, e := range []error{syscall.ENOSPC, syscall.EROFS, syscall.EDQUOT, syscall.EIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // open opens the path for appending.
 func (f *File) open() error {
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		return fmt.Errorf("create the directory of %s: %w", f.path, err)
+	}
 	// Without O_NONBLOCK a pipe that nobody reads would hold up the start of the agent for ever.
 	file, err := os.OpenFile(f.path, os.O_RDWR|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, f.perm)
 	if errors.Is(err, fs.ErrPermission) { // a file of another user, or a device, that may be written but not read
@@ -422,8 +449,7 @@ func (f *File) rotate() bool {
 	if err := f.open(); err != nil {
 		f.complain(err) // write tries again
 	}
-	p := f.Params()
-	f.backups.tidy(p.Compress, p.MaxBackups)
+	f.backups.tidy(f.Params())
 	return true
 }
 

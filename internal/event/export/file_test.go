@@ -117,7 +117,7 @@ func TestFile_refused(t *testing.T) {
 		want string
 	}{
 		{"directory", export.FileOptions{Path: dir}, "is a directory"},
-		{"below a file", export.FileOptions{Path: filepath.Join(dir, "plain", "log")}, "create its directory"},
+		{"below a file", export.FileOptions{Path: filepath.Join(dir, "plain", "log")}, "create the directory of"},
 		{"pipe", export.FileOptions{Path: filepath.Join(dir, "fifo")}, "neither a regular file"},
 		{"empty", export.FileOptions{}, "not a file name"},
 		{"negative interval", export.FileOptions{Path: filepath.Join(dir, "log"), RotationInterval: -1}, "must not be negative"},
@@ -488,5 +488,33 @@ func TestFile_setParams(t *testing.T) {
 	b.close(t)
 	if got := len(list(t, dir)); got != 2 {
 		t.Errorf("%d files, want the present one and one old", got)
+	}
+}
+
+// TestFile_removesOldBackups: what is too old goes, also when it is not too many.
+func TestFile_removesOldBackups(t *testing.T) {
+	dir := t.TempDir()
+	b := newBench(t)
+	now := b.clock.Now().UTC()
+	name := func(age time.Duration) string {
+		return "log-" + now.Add(-age).Format("2006-01-02T15-04-05.000") + ".json"
+	}
+	for _, age := range []time.Duration{time.Minute, time.Hour, 3 * time.Hour, 50 * time.Hour} {
+		if err := os.WriteFile(filepath.Join(dir, name(age)), []byte("x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.addFile(t, export.FileOptions{Path: filepath.Join(dir, "log.json"), MaxAge: 2 * time.Hour})
+	b.close(t)
+	var got []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if d := cmp.Diff([]string{name(time.Hour), name(time.Minute), "log.json"}, got); d != "" {
+		t.Errorf("files (-want +got):\n%s", d)
 	}
 }
