@@ -100,6 +100,7 @@ type Arg struct {
 	Size   uint8 // bytes: 1, 2, 4 or 8
 	Signed bool
 	Float  bool
+	Bad    string // why it cannot be read; the rest is not set then
 
 	Const int64  // if Base is empty: the argument itself
 	Base  string // register, without a percent sign
@@ -109,23 +110,23 @@ type Arg struct {
 	Scale uint8  // 1, 2, 4 or 8
 }
 
-// maxArgs is how many arguments the macros that make probes know.
+// maxArgs is how many arguments the macros that make probes know; what is behind is left out.
 const maxArgs = 12
 
 // ParseArgs reads how the compiler of a machine wrote down where a probe's arguments are: "-4@%edi 8@-16(%rbp)" or
 // "-4@w0 8@[sp, 16]".
-func ParseArgs(machine, text string) ([]Arg, error) {
+func ParseArgs(machine, text string) []Arg {
 	var out []Arg
 	for _, w := range splitArgs(text) {
 		a, err := parseArg(machine, w)
 		if err != nil {
-			return nil, fmt.Errorf("argument %d is %q: %w", len(out), w, err)
+			a = Arg{Bad: fmt.Sprintf("%q: %v", w, err)}
 		}
-		if out = append(out, a); len(out) > maxArgs {
-			return nil, fmt.Errorf("there are more than %d arguments", maxArgs)
+		if len(out) < maxArgs {
+			out = append(out, a)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // splitArgs splits at spaces outside of brackets.

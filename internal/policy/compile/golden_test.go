@@ -138,6 +138,9 @@ func openProgram(path string) (*elf.File, error) {
 	case "/prog", "/stripped", "/indirect":
 		b, _ := elftest.Program{Stripped: path == "/stripped", Indirect: path == "/indirect"}.Bytes()
 		return elf.New(bytes.NewReader(b))
+	case "/odd":
+		b, _ := elftest.Program{Args: "8f@%xmm0 4@global(%rip) -4@%st0 4@8(%eax)"}.Bytes()
+		return elf.New(bytes.NewReader(b))
 	case "/text":
 		return elf.New(strings.NewReader("#!/bin/sh\n"))
 	case "/go":

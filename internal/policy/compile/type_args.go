@@ -203,6 +203,11 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 			return t
 		}
 	}
+	if a.Resolve.Value != "" && h.user != nil {
+		c.d.Error(a.Resolve.Place, "not-yet-supported", "following types of user programs (resolve with btfPath) is not supported yet").
+			WithHint("take it out")
+		return t
+	}
 	if a.Resolve.Value != "" {
 		return c.typeResolved(h, a, r, t)
 	}

@@ -119,12 +119,24 @@ func (c *compiler) resolveUser(h *hook) {
 		h.dead = true
 		return
 	}
-	if u.usdt == nil && u.place.Symbol != "" {
+	switch {
+	case u.usdt != nil:
+		h.plan.Event, h.plan.Subsys, h.plan.TpEvent = plan.EventUsdt, u.usdt.Provider.Value, u.usdt.Name.Value
+	case u.place.Symbol != "":
 		h.plan.Symbol = h.call
 	}
 	h.plan.Attach = plan.Attach{Backend: b, User: &u.place}
 	h.access = access{
 		count: maxRegs, param: func(i int) reached { return reached{source: arg(int64(i))} }, ret: reached{source: result()},
+	}
+	if u.usdt != nil {
+		h.access = access{count: len(u.args), param: func(i int) reached {
+			r := reachProbe(&u.args[i])
+			if r.why != "" {
+				r.why = fmt.Sprintf("argument %d of %s cannot be read: %s", i, h.what(), r.why)
+			}
+			return r
+		}}
 	}
 	if b == plan.BackendUretprobe && h.wantsRegisters() {
 		c.d.Error(h.at, "cannot-hook", "at the return of %s the registers of its beginning are gone", h.what()).
@@ -156,6 +168,7 @@ func (c *compiler) lookAt(h *hook, b plan.Backend) bool {
 		return false
 	}
 	switch {
+	case u.usdt != nil: // it was looked at when its places were found
 	case u.addr:
 		if u.place.Offset, err = f.Offset(u.place.Offset); err != nil {
 			c.d.Error(h.at, "user-address", "%s: %v", u.place.Path, err)
@@ -225,7 +238,81 @@ func (c *compiler) userType(h *hook, a *policy.Arg, row *typeRow) bool {
 	return false
 }
 
-// expandUsdt makes a hook of each way in which the arguments of a static probe are passed.
-func (c *compiler) expandUsdt(_ int, u *policy.Usdt) {
-	c.d.Error(u.Place, "not-yet-supported", "%s", fmt.Sprintf("a static probe of a user program (usdts) is not supported yet"))
+// expandUsdt makes a hook of each way in which the arguments of a static probe are passed: its places may differ in that.
+func (c *compiler) expandUsdt(i int, u *policy.Usdt) {
+	path := c.absolute(u.Path)
+	full := u.Provider.Value + ":" + u.Name.Value
+	f, err := c.open(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		c.d.Error(u.Path.Place, "user-program", "%s is not there: where the arguments of a static probe are is known from the file alone", path).
+			WithHint("add the policy when it is there")
+		return
+	case err != nil:
+		c.d.Error(u.Path.Place, "user-program", "%s cannot be hooked: %v", path, err)
+		return
+	}
+	probes, err := f.FindProbes(u.Provider.Value, u.Name.Value)
+	if err != nil {
+		c.d.Error(u.Name.Place, "unknown-probe", "%s: %v", path, err)
+		return
+	}
+	seen := make(map[string]bool)
+	for _, p := range probes {
+		if seen[p.Args] {
+			continue
+		}
+		seen[p.Args] = true
+		c.hooks = append(c.hooks, &hook{
+			common: &u.Common, section: "usdts", index: i, call: full, at: u.Name.Place,
+			kprobe: &policy.Kprobe{Common: u.Common},
+			user: &userHook{
+				path: u.Path, usdt: u, args: elf.ParseArgs(f.Machine(), p.Args), place: plan.Place{Path: path, Probe: full, Args: p.Args},
+			},
+		})
+	}
+}
+
+// reachProbe makes a source of where an argument of a static probe is.
+func reachProbe(a *elf.Arg) reached {
+	no := func(format string, args ...any) reached { return reached{why: fmt.Sprintf(format, args...)} }
+	reg := func(name string) (plan.Source, bool) {
+		r, ok := registers[name]
+		return r, ok
+	}
+	bits := a.Size * 8
+	switch {
+	case a.Bad != "":
+		return no("the file says that it is at %s", a.Bad)
+	case a.Float:
+		return no("it is a number with a point, in a register that programs do not see")
+	case !a.Mem && a.Base == "":
+		return reached{source: constant(a.Const)}
+	}
+	s, ok := reg(a.Base)
+	if !ok {
+		return no("it is in register %q, which programs do not see", a.Base)
+	}
+	if !a.Mem {
+		if s.Bits == 0 || bits < s.Bits {
+			s.Bits = bits
+		}
+		if s.Bits == 64 {
+			s.Bits = 0
+		}
+		s.Signed = a.Signed && s.Bits != 0
+		return reached{source: s}
+	}
+	if a.Index != "" {
+		x, ok := reg(a.Index)
+		if !ok || x.Bits != 0 {
+			return no("it is at register %q, which is no whole one that programs see", a.Index)
+		}
+		s.Index, s.Scale = x.Off, a.Scale
+	}
+	if s.Bits != 0 {
+		return no("it is in memory at a part of a register (%s)", a.Base)
+	}
+	s.Steps = []plan.Step{{Off: a.Disp, Size: a.Size, Signed: a.Signed, User: true}}
+	return reached{source: s}
 }
