@@ -72,6 +72,11 @@ type Config struct {
 	ServerTLSKeyFile          string
 	ServerTLSClientCAFiles    []string
 	ServerTLSRequireCert      bool
+	ServerTLSAdminNames       []string // names in certificates whose clients may change policies; empty: all of them
+	ServerInsecure            bool     // TCP may do without TLS
+	ServerSocketGroup         string   // empty: the socket is its owner's alone
+	ServerReadOnlySocket      string   // absolute path of a socket whose clients may only read; empty: none
+	ServerReadOnlyGroup       string
 	EnableDeprecatedPolicyRPC bool
 	PersistGRPCPolicies       bool
 	PersistGRPCPoliciesDir    string

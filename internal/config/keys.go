@@ -39,7 +39,6 @@ const (
 	whyNoFilter  = "policies hold for all processes"
 	whyTakeOver  = "what an earlier run left goes on until this one has taken over"
 	whyNoQueue   = "there is no queue between the reader and the handler"
-	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
 	whyNoPods    = "Kubernetes is not supported yet"
 	whyNoCRI     = "container runtimes are not asked yet"
 	whyNoAggr    = "there is no type of event that is aggregated, so each is passed on, as upstream does"
@@ -166,15 +165,25 @@ func serverRows() []row {
 			help: "gRPC: unix:///path, or host:port for TCP and the socket in run-dir; empty: none; " +
 				"unless set: the socket in run-dir"},
 		{key: "server-tls-cert-file", field: func(c *Config) any { return &c.ServerTLSCertFile },
-			status: later, why: whyNoTLS, help: "PEM certificate"},
+			help: "PEM certificate for TCP; read again when it changes"},
 		{key: "server-tls-key-file", field: func(c *Config) any { return &c.ServerTLSKeyFile },
-			status: later, why: whyNoTLS, help: "PEM key"},
+			help: "PEM key"},
 		{key: "server-tls-client-ca-files", spaces: true,
-			field:  func(c *Config) any { return &c.ServerTLSClientCAFiles },
-			status: later, why: whyNoTLS, help: "PEM bundles of authorities for client certificates"},
+			field: func(c *Config) any { return &c.ServerTLSClientCAFiles },
+			help:  "PEM bundles of authorities for client certificates"},
 		{key: "server-tls-require-client-cert", def: "false",
-			field:  func(c *Config) any { return &c.ServerTLSRequireCert },
-			status: later, why: whyNoTLS, help: "ask clients for a certificate"},
+			field: func(c *Config) any { return &c.ServerTLSRequireCert },
+			help:  "serve only clients with a certificate; others on TCP may only read"},
+		{key: "server-tls-admin-names", field: func(c *Config) any { return &c.ServerTLSAdminNames },
+			help: "names in client certificates that may change policies and settings; empty: every certificate may"},
+		{key: "server-insecure", def: "false", field: func(c *Config) any { return &c.ServerInsecure },
+			help: "allow TCP without TLS, for reading: everybody who reaches the port sees all events"},
+		{key: "server-socket-group", field: func(c *Config) any { return &c.ServerSocketGroup },
+			help: "group that may use the socket as well, and so change policies; empty: its owner alone"},
+		{key: "server-read-only-socket", field: func(c *Config) any { return &c.ServerReadOnlySocket },
+			help: "path of a second socket, whose clients may read events but change nothing"},
+		{key: "server-read-only-group", field: func(c *Config) any { return &c.ServerReadOnlyGroup },
+			help: "group that may use the second socket"},
 		{key: "enable-deprecated-tracingpolicy-grpc", def: "false",
 			field: func(c *Config) any { return &c.EnableDeprecatedPolicyRPC },
 			help:  "accept EnableTracingPolicy and DisableTracingPolicy"},

@@ -227,7 +227,18 @@ func Run(ctx context.Context, o Options) error {
 	now := new(atomic.Pointer[config.Config])
 	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, now, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
+	so := server.Options{
+		Version: o.Version, Events: l.sinks, Filter: filters.offers, Queue: int(cfg.EventQueueSize), Ledger: ledger,
+		Notes: func() []string { return notes(lacks, base) }, Log: log, Level: level, Info: func() server.Info { return info(now.Load()) },
+		Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
+		Processes: func(ctx context.Context, w server.ProcessesWanted) ([]server.Process, error) {
+			return l.processes(ctx, encoder, w)
+		},
+	}
+	if file != nil {
+		so.EventLog = file
+	}
+	api, address, err := serveAPI(cfg, so, log)
 	if err != nil {
 		return err
 	}
@@ -448,33 +459,25 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, so server.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
 			undo.run()
 		}
 	}()
-	var addrs []server.Address
-	for _, l := range cfg.Listeners() {
-		addrs = append(addrs, server.Address{Network: l.Network, Address: l.Address})
+	addrs, err := addresses(cfg, log)
+	if err != nil {
+		return nil, "", err
 	}
 	if len(addrs) > 0 {
 		ls, err := server.Listen(addrs, log)
 		if err != nil {
 			return nil, "", err
 		}
-		so := server.Options{
-			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
-			Info:     func() server.Info { return info(now.Load()) },
-			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
-		}
-		if file != nil {
-			so.EventLog = file
-		}
 		s := server.New(so)
-		for _, l := range ls {
-			if l.Addr().Network() == "unix" {
+		for i, l := range ls {
+			if l.Addr().Network() == "unix" && !addrs[i].ReadOnly {
 				address = server.Target(l)
 			}
 			go s.Serve(l)
@@ -490,6 +493,36 @@ func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version st
 		undo.add(h.Stop)
 	}
 	return undo.run, address, nil
+}
+
+// addresses are where the gRPC services listen, and what each kind of client may do there.
+func addresses(cfg *config.Config, log *slog.Logger) ([]server.Address, error) {
+	var addrs []server.Address
+	for _, l := range cfg.Listeners() {
+		a := server.Address{Network: l.Network, Address: l.Address}
+		switch l.Network {
+		case "unix":
+			a.Group = cfg.ServerSocketGroup
+		case "tcp":
+			a.Insecure, a.Admins = cfg.ServerInsecure, cfg.ServerTLSAdminNames
+			if cfg.ServerTLSCertFile != "" {
+				var err error
+				a.TLS, err = server.NewTLS(server.TLSOptions{
+					CertFile: cfg.ServerTLSCertFile, KeyFile: cfg.ServerTLSKeyFile, ClientCAFiles: cfg.ServerTLSClientCAFiles, Log: log,
+				})
+				if err != nil {
+					return nil, err
+				}
+			}
+		}
+		addrs = append(addrs, a)
+	}
+	if cfg.ServerReadOnlySocket != "" {
+		addrs = append(addrs, server.Address{
+			Network: "unix", Address: cfg.ServerReadOnlySocket, ReadOnly: true, Group: cfg.ServerReadOnlyGroup,
+		})
+	}
+	return addrs, nil
 }
 
 // info is what GetInfo tells.

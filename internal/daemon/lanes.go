@@ -58,6 +58,8 @@ type lane struct {
 	last      sensor.Counts // what it said
 	lastBoot  uint64        // boot clock then
 	unfixed   bool          // records were lost since the last full snapshot
+	asks      chan func()   // what others want to know of what the lane owns, see do
+	ended     chan struct{} // closed when the lane takes no more of them
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
 
@@ -89,7 +91,8 @@ var ops = [abi.KindKinds]metrics.Op{
 }
 
 func newLane(o laneOptions) *lane {
-	l := &lane{laneOptions: o, snapshots: make(chan error, 1), took: make(chan struct{}), over: make(chan struct{})}
+	l := &lane{laneOptions: o, snapshots: make(chan error, 1), took: make(chan struct{}), over: make(chan struct{}),
+		asks: make(chan func()), ended: make(chan struct{})}
 	var reasons []string
 	for k := 1; k < abi.KindKinds; k++ {
 		reasons = append(reasons, "ring_full_"+what[k])
@@ -113,11 +116,14 @@ func (l *lane) run(ctx context.Context) error {
 		l.enricher.StartEmpty()
 		l.sinks.Batch(l.enricher.Events())
 	}
+	defer close(l.ended)
 	for ctx.Err() == nil {
 		if err := l.batch(l.reader.Next); err != nil {
 			return err
 		}
 		select {
+		case f := <-l.asks:
+			f()
 		case <-took:
 			took = nil
 			l.endPast()
