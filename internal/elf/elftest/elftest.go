@@ -28,7 +28,7 @@ const (
 
 // Program says what is to be made. The zero value is a program with symbols, for x86-64.
 type Program struct {
-	Pad      int    // instructions that do nothing before the first function: another offset for all
+	Pad      int    // instructions that do nothing before the first function: another offset for all; at most 3,000
 	Stripped bool   // no symbols
 	Indirect bool   // greet chooses a function, as its symbol says
 	NoProbe  bool   // no note of the probe
