@@ -51,6 +51,7 @@ func probes() map[string]func() error {
 		"throwaway": needThrowaway,
 		"alice":     needAlice,
 		"corpus":    needCorpus,
+		"bash":      func() error { return hasProgram("bash") },
 		"bpftool":   func() error { return hasProgram("bpftool") },
 		"busybox":   func() error { return hasProgram("busybox") },
 		"curl":      func() error { return hasProgram("curl") },
