@@ -127,7 +127,7 @@ func (a *app) root() *cobra.Command {
 	a.tls.register(f)
 	cmd.AddCommand(a.geteventsCommand(), a.statusCommand(), a.versionCommand(), a.tracingPolicyCommand(), a.policyCommand(),
 		a.infoCommand(), a.loglevelCommand(), a.eventlogCommand(), a.dumpCommand(), a.debugCommand(), a.metricsCommand(), a.manCommand(),
-		a.bugtoolCommand(), a.doctorCommand())
+		a.bugtoolCommand(), a.doctorCommand(), a.topCommand())
 	return cmd
 }
 
