@@ -66,7 +66,8 @@ var backendWords = [BackendCount]string{
 	BackendTp:          "at a tracepoint that stands for the function (raw_tracepoint)",
 }
 
-// Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md.
+// Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md. Those of user programs are estimates: the
+// breakpoint costs more than the program.
 var backendCost = [BackendCount]int{
 	BackendFentry: 130, BackendFexit: 191, BackendKprobeMulti: 265, BackendKprobe: 361, BackendKretprobe: 894, BackendRawTp: 138,
 	BackendTracepoint: 445, BackendUprobe: 2500, BackendUretprobe: 4500, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
