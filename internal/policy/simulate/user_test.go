@@ -30,12 +30,12 @@ func TestEvent_userPrograms(t *testing.T) {
 	for line, want := range map[string][2]int{ // hook, rule
 		`{"process_uprobe":{"path":"/prog","symbol":"greet","args":[{"int_arg":4711},{"int_arg":4712}]}}`: {0, 0},
 		`{"process_uprobe":{"path":"/prog","symbol":"greet","args":[{"int_arg":4711},{"int_arg":1}]}}`:    {0, -1},
-		`{"process_uprobe":{"path":"/prog","offset":"4096"}}`:                                            {1, 0},
-		`{"process_uprobe":{"path":"/prog","offset":"4097"}}`:                                            {-1, -1},
-		`{"process_uprobe":{"path":"/other","symbol":"greet"}}`:                                          {-1, -1},
-		`{"process_usdt":{"path":"/prog","provider":"a","name":"b","args":[{"int_arg":5}]}}`:             {2, 0},
-		`{"process_usdt":{"path":"/prog","provider":"a","name":"b","args":[{"int_arg":6}]}}`:             {2, -1},
-		`{"process_usdt":{"path":"/prog","provider":"a","name":"c","args":[{"int_arg":5}]}}`:             {-1, -1},
+		`{"process_uprobe":{"path":"/prog","offset":"4096"}}`:                                             {1, 0},
+		`{"process_uprobe":{"path":"/prog","offset":"4097"}}`:                                             {-1, -1},
+		`{"process_uprobe":{"path":"/other","symbol":"greet"}}`:                                           {-1, -1},
+		`{"process_usdt":{"path":"/prog","provider":"a","name":"b","args":[{"int_arg":5}]}}`:              {2, 0},
+		`{"process_usdt":{"path":"/prog","provider":"a","name":"b","args":[{"int_arg":6}]}}`:              {2, -1},
+		`{"process_usdt":{"path":"/prog","provider":"a","name":"c","args":[{"int_arg":5}]}}`:              {-1, -1},
 	} {
 		v, err := Event(p, []byte(line))
 		if err != nil {
