@@ -33,11 +33,11 @@ const importOrder = `
 NONE < abi, config, event, metrics, api, bpf, policy/expr;
 policy/expr < policy, policy/plan;
 NONE < nearest;
-nearest < kernel, config, policy/parse, policy/compile;
+nearest < kernel, config, elf, policy/parse, policy/compile;
 
 # the policy lane, downwards
 policy, policy/expr < policy/parse;
-kernel, policy, policy/expr, policy/plan < policy/compile;
+elf, kernel, policy, policy/expr, policy/plan < policy/compile;
 policy/plan < policy/simulate;
 policy, policy/plan < policy/lint;
 bpf, policy/expr, policy/plan < sensor/gen;
@@ -53,18 +53,19 @@ api, event < event/filter, event/encode;
 event, event/encode, event/filter, metrics < event/export;
 
 # into the kernel
-abi, bpf, kernel, metrics, policy/plan, sensor/gen < sensor;
-kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/registry;
+abi, bpf, elf, kernel, metrics, policy/plan, sensor/gen < sensor;
+elf, kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/registry;
 
 # composition
 api, event, event/encode, event/export, event/filter, metrics, policy, policy/registry, process < server;
-api, config, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/lint, policy/parse, policy/plan, policy/simulate < cli;
-abi, api, bpf, config, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
+api, config, elf, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/lint, policy/parse, policy/plan, policy/simulate < cli;
+abi, api, bpf, config, elf, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
 config, daemon, kernel < cmd/tetragon;
 cli < cmd/tetra;
 
 # not in the product
-NONE < scenario, test/victim, tools/vmlab, tools/testsum;
+NONE < scenario, elf/elftest, tools/vmlab, tools/testsum;
+elf/elftest < test/victim;
 abi < abi/abitest;
 bpf < tools/abigen;
 api < tools/encgen;

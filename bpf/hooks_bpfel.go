@@ -22,6 +22,7 @@ const (
 	HooksMapClassesHash       = "classes_hash"
 	HooksMapClassesHashBefore = "classes_hash_before"
 	HooksMapEnterBodies       = "enter_bodies"
+	HooksMapEntries           = "entries"
 	HooksMapEvents            = "events"
 	HooksMapExitBodies        = "exit_bodies"
 	HooksMapHookBufs          = "hook_bufs"
@@ -141,6 +142,7 @@ type HooksMapSpecs struct {
 	ClassesHash       *ebpf.MapSpec `ebpf:"classes_hash"`
 	ClassesHashBefore *ebpf.MapSpec `ebpf:"classes_hash_before"`
 	EnterBodies       *ebpf.MapSpec `ebpf:"enter_bodies"`
+	Entries           *ebpf.MapSpec `ebpf:"entries"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
 	ExitBodies        *ebpf.MapSpec `ebpf:"exit_bodies"`
 	HookBufs          *ebpf.MapSpec `ebpf:"hook_bufs"`
@@ -224,6 +226,7 @@ type HooksMaps struct {
 	ClassesHash       *ebpf.Map `ebpf:"classes_hash"`
 	ClassesHashBefore *ebpf.Map `ebpf:"classes_hash_before"`
 	EnterBodies       *ebpf.Map `ebpf:"enter_bodies"`
+	Entries           *ebpf.Map `ebpf:"entries"`
 	Events            *ebpf.Map `ebpf:"events"`
 	ExitBodies        *ebpf.Map `ebpf:"exit_bodies"`
 	HookBufs          *ebpf.Map `ebpf:"hook_bufs"`
@@ -243,6 +246,7 @@ func (m *HooksMaps) Close() error {
 		m.ClassesHash,
 		m.ClassesHashBefore,
 		m.EnterBodies,
+		m.Entries,
 		m.Events,
 		m.ExitBodies,
 		m.HookBufs,

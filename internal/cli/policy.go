@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tetragon/internal/elf"
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/compile"
@@ -89,7 +90,7 @@ func (t *targetKernel) compilePolicy(name string, f compile.Facts) (*policy.Poli
 	if p == nil || f == nil {
 		return whole, nil, d, nil
 	}
-	pl, more := compile.Compile(p, f, compile.Options{AllowMissing: t.missing})
+	pl, more := compile.Compile(p, f, compile.Options{AllowMissing: t.missing, Open: elf.Open})
 	d.Add(more)
 	if whole == nil {
 		pl = nil

@@ -176,7 +176,8 @@ func Run(ctx context.Context, o Options) error {
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
 		KprobeAncestors: hasAncestors(cfg, "kprobe"), TracepointAncestors: hasAncestors(cfg, "tracepoint"), LoaderAncestors: hasAncestors(cfg, "loader"),
-		LSMAncestors: hasAncestors(cfg, "lsm"),
+		LSMAncestors:    hasAncestors(cfg, "lsm"),
+		UprobeAncestors: hasAncestors(cfg, "uprobe"), UsdtAncestors: hasAncestors(cfg, "usdt"),
 	}
 	if cfg.UsernameMetadata == "unix" {
 		eo.Passwd = filepath.Join(cfg.ProcFS, "1/root/etc/passwd")

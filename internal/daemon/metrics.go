@@ -47,6 +47,12 @@ func (l *lane) count(evs []event.Event) {
 			if ev.Hook.Subsys == "raw_syscalls" && ev.Hook.Event == "sys_enter" {
 				l.countSyscall(ev)
 			}
+		case event.KindUprobe:
+			l.counters.Events.Count(metrics.EventUprobe, binary)
+			l.countHook(ev, metrics.HookName{Kind: "uprobe", Subsys: ev.Hook.Path, Name: placeName(ev.Hook)})
+		case event.KindUsdt:
+			l.counters.Events.Count(metrics.EventUsdt, binary)
+			l.countHook(ev, metrics.HookName{Kind: "usdt", Subsys: ev.Hook.Subsys, Name: ev.Hook.Event})
 		case event.KindLoader:
 			l.counters.Events.Count(metrics.EventLoader, binary)
 		default:
@@ -57,6 +63,14 @@ func (l *lane) count(evs []event.Event) {
 
 func (l *lane) countHook(ev *event.Event, h metrics.HookName) {
 	l.counters.Policies.Count(metrics.PolicyHook{Policy: ev.Hook.Policy, Hook: h}, ev.Process.Binary)
+}
+
+// placeName names the place of a uprobe: its symbol, or its offset in the file.
+func placeName(h *event.Hook) string {
+	if h.Function != "" {
+		return h.Function
+	}
+	return plan.OffsetName(h.Offset)
 }
 
 type syscallKey struct {
@@ -122,6 +136,8 @@ func attachName(a *plan.Attach) string {
 	switch {
 	case a.Symbol != "":
 		return a.Symbol
+	case a.User != nil:
+		return a.User.String()
 	case len(a.Symbols) > 0:
 		return fmt.Sprintf("%s and %d more", a.Symbols[0], len(a.Symbols)-1)
 	}

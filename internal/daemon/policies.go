@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tetragon/internal/config"
+	"tetragon/internal/elf"
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/compile"
@@ -85,7 +86,7 @@ func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper
 			if err != nil {
 				return nil, nil, err
 			}
-			pl, d := compile.Compile(p, f, compile.Options{DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks})
+			pl, d := compile.Compile(p, f, compile.Options{DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks, Open: elf.Open})
 			return pl, d, nil
 		},
 	}), nil

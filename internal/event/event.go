@@ -25,6 +25,8 @@ const (
 	KindKprobe
 	KindTracepoint
 	KindLSM
+	KindUprobe
+	KindUsdt
 	KindLoader   // a file became part of a process's code
 	KindThrottle // records of a cgroup are held back, or no longer so
 )
@@ -34,14 +36,14 @@ const (
 type Event struct {
 	Kind      Kind
 	Tid       uint32 // thread that hit the hook, in the initial pid namespace; the process's pid for exec and exit
-	Refs      uint32 // of KindKprobe, KindTracepoint and KindLSM: references to the process (events.md 7.6)
+	Refs      uint32 // of what policies hook: references to the process (events.md 7.6)
 	Time      int64  // when it happened
 	Process   *Process
 	Parent    *Process   // nil when unknown
 	Ancestors []*Process // from the grandparent up; nil unless asked for
 	Exit      Exit       // of KindExit
 	Losses    []Loss     // of KindLoss
-	Hook      *Hook      // of KindKprobe, KindTracepoint and KindLSM
+	Hook      *Hook      // of what policies hook: KindKprobe, KindTracepoint, KindUprobe, KindUsdt, KindLSM
 	Loader    *Loader    // of KindLoader
 	Throttle  Throttle   // of KindThrottle
 }

@@ -5,9 +5,12 @@ package event
 // Hook is a call that a policy wanted to hear of.
 type Hook struct {
 	Policy   string // name of the policy
-	Function string // of KindKprobe: what the policy hooked
-	Subsys   string // of KindTracepoint
-	Event    string // of KindTracepoint
+	Function string // of KindKprobe: what the policy hooked; of KindUprobe: the symbol, empty if it named none
+	Subsys   string // of KindTracepoint; of KindUsdt: the provider
+	Event    string // of KindTracepoint; of KindUsdt: the name of the probe
+	Path     string // of KindUprobe and KindUsdt: the program
+	Offset   uint64 // of KindUprobe: in the file, if the policy named no symbol
+	RefCtr   uint64 // of KindUprobe: offset in the file of the counter of those who watch
 	Message  string
 	Tags     []string
 	Alike    uint64 // hooks with the same number, not 0, have all of the above in common

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 
 	"tetragon/internal/nearest"
@@ -35,10 +36,12 @@ const (
 	Cgroup2     Feature = "cgroup2"      // programs at the root of the unified hierarchy
 	FmodRet     Feature = "fmod_ret"     // trampolines that return in the place of a function
 	BpfLSM      Feature = "lsm"          // programs among the security modules
+	Uprobe      Feature = "uprobe"       // breakpoints in user programs
+	UprobeMulti Feature = "uprobe.multi" // one link for many of them
 )
 
 // AllFeatures lists them, in the order in which they are preferred.
-var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, BpfLSM}
+var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, BpfLSM, Uprobe, UprobeMulti}
 
 // hookFacts are what is found out when a policy asks for it, once.
 type hookFacts struct {
@@ -130,6 +133,14 @@ func (f *Facts) try(x Feature) string {
 	case Cgroup2:
 		if f.Cgroup2 == "" {
 			return "the unified cgroup hierarchy is not mounted"
+		}
+	case Uprobe:
+		if _, err := os.Stat("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset"); err != nil {
+			return "the kernel is built without uprobes (CONFIG_UPROBE_EVENTS)"
+		}
+	case UprobeMulti:
+		if err := features.HaveBPFLinkUprobeMulti(); err != nil {
+			return "the kernel has no uprobe.multi links (6.6 and later have): " + cause(err)
 		}
 	default:
 		return "nobody knows how to find out"

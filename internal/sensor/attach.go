@@ -73,6 +73,9 @@ func pointOf(a *plan.Attach) string {
 	case plan.BackendSockOps, plan.BackendSockCreate, plan.BackendSockRelease:
 		return fmt.Sprintf("%s to the root of the cgroups", a.Backend)
 	}
+	if a.User != nil {
+		return fmt.Sprintf("%s to %s", a.Backend, a.User)
+	}
 	return fmt.Sprintf("%s to %s", a.Backend, a.Symbol)
 }
 

@@ -311,7 +311,7 @@ func (b *Base) MapBytes() uint64 {
 }
 
 // Detach ends the flow of records; what is in the ring stays there to be read.
-func (b *Base) Detach() error { return b.end(drop) }
+func (b *Base) Detach() error { return b.end(func(l link.Link) error { return drop(l) }) }
 
 // Leave closes everything here; what is pinned goes on without us.
 func (b *Base) Leave() error {

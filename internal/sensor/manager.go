@@ -3,8 +3,10 @@
 package sensor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -49,9 +51,11 @@ type Manager struct {
 	sys      [sysDirs]*dispatcher
 	sets     *setTable
 	classes  *classes // nil while nobody needs them
-	turn     uint32   // of the classes
-	ids      uint32   // last policy
-	programs uint32   // last program
+	users    users
+	entries  [2]*ebpf.Program // keep arguments of user programs; the second is for several places
+	turn     uint32           // of the classes
+	ids      uint32           // last policy
+	programs uint32           // last program
 	closed   bool
 
 	plans   sync.Map // id of a program -> *plan.Program
@@ -79,8 +83,9 @@ type program struct {
 	numbers    map[string]int
 	sets       []int
 
-	prog *ebpf.Program // nil for system calls, whose copies the dispatchers have
-	link link.Link
+	prog  *ebpf.Program // nil for system calls, whose copies the dispatchers have
+	touch *ebpf.Program // of user programs: touches what prog reads; nil: that reads nothing
+	link  io.Closer
 
 	silent time.Time // since when it is idle
 	timer  *time.Timer
@@ -101,6 +106,7 @@ func NewManager(o ManagerOptions) *Manager {
 		m.sys[dir] = newDispatcher(dir)
 	}
 	m.retired.m = m
+	m.users.log = o.Log
 	return m
 }
 
@@ -595,6 +601,9 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 	owner := make(map[*job]*program)
 	add := func(p *program, o gen.Options, to func(*ebpf.Program)) error {
 		o.Layout, o.Slot, o.Base, o.Needles = m.tables.layout, p.slot, p.base, p.numbers
+		if p.p.KeepsArgs() {
+			o.Point = pointOf64(&p.p.Attach)
+		}
 		spec, err := gen.Body(p.p, m.tables.lib.Programs["library"], o)
 		if err != nil {
 			return err
@@ -610,6 +619,11 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 			if err := add(p, gen.Options{}, func(e *ebpf.Program) { p.prog = e }); err != nil {
 				return err
 			}
+			if gen.Touches(p.p) {
+				if err := add(p, gen.Options{Touch: true}, func(e *ebpf.Program) { p.touch = e }); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	for dir, d := range m.sys {
@@ -623,6 +637,19 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 				return err
 			}
 		}
+	}
+	for _, p := range fresh {
+		a := &p.p.Attach
+		if !p.p.KeepsArgs() || m.entries[entryOf(a)] != nil || slices.ContainsFunc(jobs, func(j *job) bool { return j.what == entryName(a) }) {
+			continue
+		}
+		spec, err := gen.Entry(m.tables.lib.Programs["library"], a.User.Multi)
+		if err != nil {
+			return err
+		}
+		j := &job{what: entryName(a), spec: spec}
+		jobs = append(jobs, j)
+		done[j] = func(e *ebpf.Program) { m.entries[entryOf(a)] = e }
 	}
 	for dir, d := range m.sys {
 		if len(bodies[dir]) > 0 && d.prog == nil {
@@ -653,6 +680,11 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 	return nil
 }
 
+// entryName names the program that keeps arguments, for errors.
+func entryName(a *plan.Attach) string {
+	return fmt.Sprintf("the program that keeps arguments (uprobe %d)", entryOf(a))
+}
+
 // programName is what the kernel knows a program by: 15 characters.
 func programName(a *plan.Attach) string {
 	name := a.Symbol
@@ -661,6 +693,8 @@ func programName(a *plan.Attach) string {
 		name = a.Symbols[0]
 	case len(a.Calls) > 0:
 		name = fmt.Sprintf("sys_%d", a.Calls[0].Nr)
+	case a.User != nil:
+		name = cmp.Or(a.User.Symbol, a.User.Probe, a.User.Path)
 	case name == "":
 		name = a.Backend.String()
 	}
@@ -673,19 +707,47 @@ func programName(a *plan.Attach) string {
 	return string(out[:min(len(out), 15)])
 }
 
+// attach attaches a program.
+func (m *Manager) attach(p *program) (io.Closer, error) {
+	a := &p.p.Attach
+	if !isUser(a.Backend) {
+		return attach(a, p.prog)
+	}
+	var entry *ebpf.Program
+	if p.p.KeepsArgs() {
+		entry = m.entries[entryOf(a)]
+	}
+	l, err := m.users.attach(a, p.prog, p.touch, entry)
+	if err != nil {
+		return nil, fmt.Errorf("attach %s: %w", pointOf(a), err)
+	}
+	return l, nil
+}
+
+// entryOf is which program keeps the arguments of a function.
+func entryOf(a *plan.Attach) int {
+	if a.User.Multi {
+		return 1
+	}
+	return 0
+}
+
 // attachAll attaches what is new. Nothing of it does anything yet.
 func (m *Manager) attachAll(u *undo, fresh []*program, heads [sysDirs]map[call]*body) error {
+	defer m.users.settle()
 	for _, p := range fresh {
 		if p.prog == nil {
 			continue
 		}
-		l, err := attach(&p.p.Attach, p.prog)
+		l, err := m.attach(p)
 		if err != nil {
 			return err
 		}
-		p.link = l // undone by whoever sees that there is one
-		if err := m.o.Base.pins.pinLink(l, "hook_%06d", p.p.ID); err != nil {
-			return err
+		p.link = l                            // undone by whoever sees that there is one
+		if lasting, ok := l.(link.Link); ok { // what is in user programs ends with the agent: nobody else follows their files
+			if err := m.o.Base.pins.pinLink(lasting, "hook_%06d", p.p.ID); err != nil {
+				return err
+			}
 		}
 	}
 	for dir, d := range m.sys {
@@ -1016,6 +1078,12 @@ func (m *Manager) Close() error {
 	err := m.retired.wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for i, p := range m.entries {
+		if p != nil {
+			err = errors.Join(err, p.Close())
+		}
+		m.entries[i] = nil
+	}
 	m.tables.close()
 	m.tables = nil
 	return err

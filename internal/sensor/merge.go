@@ -57,6 +57,9 @@ func merge(parts []part, number func(plan.Set) (int, error)) ([]*plan.Program, [
 		progs, members = append(progs, p), append(members, parts[:n])
 		parts = parts[n:]
 	}
+	if len(progs) > 1 && progs[0].KeepsArgs() { // the first to run would drop what the others want
+		return nil, nil, fmt.Errorf("merge %s: its policies have more than %d selectors, which is all that one function can have that keeps its arguments until it returns", progs[0].Attach.Key(), hookRules)
+	}
 	return progs, members, nil
 }
 
@@ -261,7 +264,7 @@ func face(p *plan.Program) string {
 	for i := range p.Groups {
 		g := &p.Groups[i]
 		h := g.Hook
-		fmt.Fprintf(&b, "%s/%s %s %s/%s %q %q %q %v %v %v %d", g.Plan.Namespace, g.Plan.Policy, h.Name, h.Subsys, h.TpEvent, h.Names, h.Message, h.Tags, h.Event, h.Args, h.Data, g.First)
+		fmt.Fprintf(&b, "%s/%s %s %s %s/%s %q %q %q %v %v %v %d", g.Plan.Namespace, g.Plan.Policy, h.Name, h.Symbol, h.Subsys, h.TpEvent, h.Names, h.Message, h.Tags, h.Event, h.Args, h.Data, g.First)
 		if h.Return != nil {
 			fmt.Fprintf(&b, " %v", *h.Return)
 		}

@@ -225,7 +225,8 @@ func sameData(v *plan.Value, a, b []byte) bool {
 // or the newest first. Of kretprobes the newest is told of the call first, too, but the returns come off a stack.
 func oldFirst(b plan.Backend) bool {
 	switch b {
-	case plan.BackendFentry, plan.BackendFexit, plan.BackendFmodRet, plan.BackendLSM, plan.BackendKprobe, plan.BackendKprobeMulti:
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendFmodRet, plan.BackendLSM, plan.BackendKprobe, plan.BackendKprobeMulti,
+		plan.BackendUprobe, plan.BackendUretprobe:
 		return false
 	}
 	return true

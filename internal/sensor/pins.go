@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -236,7 +237,12 @@ func (p *Pins) pinMap(m *ebpf.Map, name string) error {
 }
 
 // drop ends a link, also one that is pinned.
-func drop(l link.Link) error { return errors.Join(l.Unpin(), l.Close()) }
+func drop(c io.Closer) error {
+	if l, ok := c.(link.Link); ok {
+		return errors.Join(l.Unpin(), l.Close())
+	}
+	return c.Close()
+}
 
 // Beat notes that the account has been read, and what was told of losses.
 func (p *Pins) Beat(c *Counts) error {

@@ -121,8 +121,10 @@ func (m *Manager) bury(r *retirement) error {
 		errs = append(errs, p.Close())
 	}
 	for i := len(r.programs) - 1; i >= 0; i-- {
-		if p := r.programs[i].prog; p != nil {
-			errs = append(errs, p.Close())
+		for _, p := range []*ebpf.Program{r.programs[i].touch, r.programs[i].prog} {
+			if p != nil {
+				errs = append(errs, p.Close())
+			}
 		}
 	}
 

@@ -4,6 +4,7 @@ package sensor
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -91,8 +92,9 @@ func (m *Manager) Stats(id uint32) ([]HookStats, error) {
 }
 
 // linkMisses is what the kernel counts at the link itself, where it does: at kprobes, from 6.7 on.
-func linkMisses(l link.Link) uint64 {
-	if l == nil {
+func linkMisses(c io.Closer) uint64 {
+	l, ok := c.(link.Link)
+	if !ok {
 		return 0
 	}
 	info, err := l.Info()

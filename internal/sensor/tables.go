@@ -167,9 +167,9 @@ func (t *tables) close() {
 	}
 }
 
-// large are tables that take megabytes, and that only programs with rate limits or tracked sockets use. They are small until
+// large are tables that take megabytes, and that only programs with rate limits, tracked sockets or kept arguments use. They are small until
 // such a program comes: programs that are loaded before have no use for the rows.
-var large = []string{"limits", "socks"}
+var large = []string{"limits", "socks", "entries"}
 
 const smallRows = 64
 
@@ -201,6 +201,11 @@ func (t *tables) growFor(p *plan.Program) error {
 			if err := t.grow("socks"); err != nil {
 				return err
 			}
+		}
+	}
+	if p.KeepsArgs() {
+		if err := t.grow("entries"); err != nil {
+			return err
 		}
 	}
 	for i := range p.Values {

@@ -71,6 +71,8 @@ func table() map[string]subcommand {
 		"read":   {"FILE SIZE", "reads a file once", readFile},
 		"map":    {"FILE x|r", "maps a file as code or as data", mapFile},
 
+		"make-program": {"FILE [pad=N] [stripped] [no-probe]", "writes a program with a function, greet, and a static probe, scenario:passed", makeProgram},
+
 		// The network.
 		"connect":      {"ADDRESS", "makes a TCP connection and closes it", connect},
 		"udp":          {"ADDRESS TEXT", "sends a datagram", datagram},

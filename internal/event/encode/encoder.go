@@ -59,7 +59,7 @@ func New(opts Options) *Encoder {
 	e.response = GetEventsResponse{
 		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss, ProcessThrottle: &e.throttle,
 		ProcessKprobe: &e.hook.kprobe, ProcessTracepoint: &e.hook.tracepoint, ProcessLoader: &e.hook.loader,
-		ProcessLsm: &e.hook.lsm, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
+		ProcessLsm: &e.hook.lsm, ProcessUprobe: &e.hook.uprobe, ProcessUsdt: &e.hook.usdt, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
 	}
 	return e
 }
@@ -135,6 +135,12 @@ func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 	case event.KindLSM:
 		m.Event = GetEventsResponseProcessLsm
 		e.buildLsm(ev, f)
+	case event.KindUprobe:
+		m.Event = GetEventsResponseProcessUprobe
+		e.buildUprobe(ev, f)
+	case event.KindUsdt:
+		m.Event = GetEventsResponseProcessUsdt
+		e.buildUsdt(ev, f)
 	case event.KindLoader:
 		m.Event = GetEventsResponseProcessLoader
 		e.buildLoader(ev, f)

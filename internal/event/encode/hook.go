@@ -17,6 +17,8 @@ import (
 type hookScratch struct {
 	kprobe     ProcessKprobe
 	tracepoint ProcessTracepoint
+	uprobe     ProcessUprobe
+	usdt       ProcessUsdt
 	loader     ProcessLoader
 	lsm        ProcessLsm
 	enforced   Enforcement
@@ -119,6 +121,29 @@ func (e *Encoder) buildLsm(ev *event.Event, f form) {
 	x.Args = e.arguments(x.Args[:0], h.Args, false)
 	x.Suppressed = uint64(h.Suppressed)
 	x.Enforcement = e.enforcement(h)
+}
+
+func (e *Encoder) buildUprobe(ev *event.Event, f form) {
+	h, x := ev.Hook, &e.hook.uprobe
+	e.hook.used, e.hook.text = 0, e.hook.text[:0]
+	x.Process, x.Parent = e.hit(ev, f), e.fragment(ev.Parent, f)
+	x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
+	x.Path, x.Symbol, x.Offset, x.RefCtrOffset = h.Path, h.Function, h.Offset, h.RefCtr
+	x.PolicyName, x.Message, x.Tags = h.Policy, h.Message, h.Tags
+	x.Action = tetragon.KprobeAction(h.Action)
+	x.Args = e.arguments(x.Args[:0], h.Args, false)
+	x.Data = e.arguments(x.Data[:0], h.Data, false)
+}
+
+func (e *Encoder) buildUsdt(ev *event.Event, f form) {
+	h, x := ev.Hook, &e.hook.usdt
+	e.hook.used, e.hook.text = 0, e.hook.text[:0]
+	x.Process, x.Parent = e.hit(ev, f), e.fragment(ev.Parent, f)
+	x.Ancestors = e.fragments(x.Ancestors[:0], ev.Ancestors, f)
+	x.Path, x.Provider, x.Name = h.Path, h.Subsys, h.Event
+	x.PolicyName, x.Message, x.Tags = h.Policy, h.Message, h.Tags
+	x.Action = tetragon.KprobeAction(h.Action)
+	x.Args = e.arguments(x.Args[:0], h.Args, false)
 }
 
 func (e *Encoder) buildLoader(ev *event.Event, f form) {

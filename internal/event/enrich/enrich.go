@@ -43,9 +43,9 @@ type Options struct {
 	// record of a hook; value returns the bytes of one of the program's values, nil if the record has none.
 	Told func(program, tid uint32, time uint64, value func(i int) []byte) *plan.Program
 	// Ancestors for the events of policies too.
-	KprobeAncestors, TracepointAncestors, LoaderAncestors, LSMAncestors bool
-	Proc                                                                string // where procfs is; "/proc" when empty
-	Passwd                                                              string // passwd file for login names; none when empty
+	KprobeAncestors, TracepointAncestors, UprobeAncestors, UsdtAncestors, LoaderAncestors, LSMAncestors bool
+	Proc                                                                                                string // where procfs is; "/proc" when empty
+	Passwd                                                                                              string // passwd file for login names; none when empty
 
 	// RedactArgs and RedactEnv, if set, take secrets out before anything is stored. The first argument is the binary.
 	RedactArgs, RedactEnv func(binary, text string) string

@@ -95,13 +95,31 @@ func newLayout(p *plan.Program) *layout {
 			hook: event.Hook{Policy: g.Plan.Policy, Function: h.Name, Subsys: h.Subsys, Event: h.TpEvent, Message: h.Message, Tags: h.Tags},
 			args: layArgs(g, h.Args), data: layArgs(g, h.Data),
 		}
-		if h.Event == plan.EventTracepoint {
+		switch h.Event {
+		case plan.EventTracepoint:
 			to.kind = event.KindTracepoint
-		}
-		if h.Event == plan.EventLSM {
+		case plan.EventLSM:
 			to.kind = event.KindLSM
+		case plan.EventUprobe, plan.EventUsdt:
+			to.kind = event.KindUprobe
+			if h.Event == plan.EventUsdt {
+				to.kind = event.KindUsdt
+			}
+			to.hook.Function = h.Symbol
+			if u := h.Attach.User; u != nil {
+				to.hook.Path, to.hook.RefCtr = u.Path, u.RefCtr
+				if h.Symbol == "" {
+					to.hook.Offset = u.Offset
+				}
+			}
 		}
-		if h.Return != nil {
+		switch {
+		case h.Return == nil:
+		case h.Event == plan.EventUprobe: // its event has no place for the return value but among the arguments
+			if h.Return.Value >= 0 {
+				to.args = append(to.args, layArg(g, h.Return))
+			}
+		default:
 			ret := layArg(g, h.Return)
 			to.ret = &ret
 		}
@@ -276,10 +294,14 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 		h.UserStack = e.userStack(&e.stacks[1], r.Pid)
 	}
 	ancestors := e.opts.KprobeAncestors
-	if g.kind == event.KindTracepoint {
+	switch g.kind {
+	case event.KindTracepoint:
 		ancestors = e.opts.TracepointAncestors
-	}
-	if g.kind == event.KindLSM {
+	case event.KindUprobe:
+		ancestors = e.opts.UprobeAncestors
+	case event.KindUsdt:
+		ancestors = e.opts.UsdtAncestors
+	case event.KindLSM:
 		ancestors = e.opts.LSMAncestors
 	}
 	ev := event.Event{Kind: g.kind, Time: e.wall(r.Time), Tid: tid, Hook: h}

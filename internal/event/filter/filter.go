@@ -87,6 +87,10 @@ func (f *Filter) Match(ev *event.Event) bool {
 		s.eventType, s.policy = tetragon.EventType_PROCESS_TRACEPOINT, ev.Hook.Policy
 	case event.KindLSM:
 		s.eventType, s.policy = tetragon.EventType_PROCESS_LSM, ev.Hook.Policy
+	case event.KindUprobe:
+		s.eventType, s.policy = tetragon.EventType_PROCESS_UPROBE, ev.Hook.Policy
+	case event.KindUsdt:
+		s.eventType, s.policy = tetragon.EventType_PROCESS_USDT, ev.Hook.Policy
 	case event.KindLoader:
 		s.eventType = tetragon.EventType_PROCESS_LOADER
 	case event.KindThrottle:

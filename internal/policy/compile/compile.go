@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 
+	"tetragon/internal/elf"
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/plan"
@@ -41,6 +42,8 @@ type Facts interface {
 type Options struct {
 	DisableKprobeMulti bool
 	AllowMissing       bool // a hook that this kernel cannot have is inactive instead of an error
+	// Open opens a program that is hooked, so that mistakes are told before it is attached. Nil: there is none to be looked at.
+	Open func(path string) (*elf.File, error)
 }
 
 // compiler is one policy under compilation. Each pass reads what the passes before it wrote.
@@ -54,14 +57,16 @@ type compiler struct {
 
 	hooks []*hook // from passes expandHooks on
 	sets  map[string]int
+	files map[string]programFile // programs that are hooked, by path
 }
 
 // hook is one hook of the policy on one function.
 type hook struct {
 	common  *policy.Common
-	kprobe  *policy.Kprobe     // nil for tracepoints
+	kprobe  *policy.Kprobe     // nil for tracepoints; of user programs what is alike
 	tp      *policy.Tracepoint // nil for others
 	lsm     *policy.LsmHook    // nil for others; kprobe is then what stands for it
+	user    *userHook          // nil for others
 	section string
 	index   int
 	call    string // function, with the prefix of system calls
@@ -111,6 +116,7 @@ func Compile(p *policy.Policy, f Facts, o Options) (*plan.Plan, *policy.Diagnost
 	for _, pass := range passes {
 		pass.run(c)
 	}
+	c.closeFiles()
 	c.d.Sort()
 	c.dropRepeated()
 	if c.d.Bad() {
@@ -147,7 +153,9 @@ func (c *compiler) collect() {
 		}
 		c.out.Hooks = append(c.out.Hooks, h.plan)
 	}
-	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints), "lsmhooks": len(c.pol.LsmHooks)} {
+	for s, n := range map[string]int{"kprobes": len(c.pol.Kprobes), "fentries": len(c.pol.Fentries), "tracepoints": len(c.pol.Tracepoints),
+		"lsmhooks": len(c.pol.LsmHooks),
+		"uprobes":  len(c.pol.Uprobes), "usdts": len(c.pol.Usdts)} {
 		if n > 0 {
 			c.out.Section = s
 		}

@@ -12,8 +12,9 @@ import (
 
 // options are the policy's own.
 type options struct {
-	noMulti bool
-	mode    string // "enforce", "monitor"; empty: as the actions say
+	noMulti       bool
+	noUprobeMulti bool
+	mode          string // "enforce", "monitor"; empty: as the actions say
 
 	fallback bool // what cannot be overridden is killed
 }
@@ -22,15 +23,9 @@ type options struct {
 func (c *compiler) refuseLater() {
 	no := func(at policy.Place, what string) {
 		c.d.Error(at, "not-yet-supported", "%s is not supported yet", what).
-			WithHint("take it out, or use kprobes, fentries, tracepoints, lsmhooks or loader")
+			WithHint("take it out, or use kprobes, fentries, tracepoints, lsmhooks, uprobes, usdts or loader")
 	}
 	p := c.pol
-	for i := range p.Uprobes {
-		no(p.Uprobes[i].Place, "a hook on a user program (uprobes)")
-	}
-	for i := range p.Usdts {
-		no(p.Usdts[i].Place, "a static probe of a user program (usdts)")
-	}
 	for i := range p.Enforcers {
 		no(p.Enforcers[i].Place, "an enforcer")
 	}
@@ -63,7 +58,16 @@ func (c *compiler) readOptions() {
 				c.d.Error(o.Value.Place, "bad-option", "option %s is sigkill, not %q", optionFallback, o.Value.Value)
 			}
 			c.opts.fallback = true
-		case "disable-uprobe-multi", "sleepable-preload-size", "override-method":
+		case "disable-uprobe-multi":
+			v, err := strconv.ParseBool(o.Value.Value)
+			if err != nil {
+				c.d.Error(o.Value.Place, "bad-option", "option disable-uprobe-multi is true or false, not %q", o.Value.Value)
+			}
+			c.opts.noUprobeMulti = v
+			if len(c.pol.Uprobes)+len(c.pol.Usdts) == 0 {
+				c.d.Warn(o.Name.Place, "unused-option", "option %s has no effect on the hooks of this policy", o.Name.Value)
+			}
+		case "sleepable-preload-size", "override-method":
 			c.d.Warn(o.Name.Place, "unused-option", "option %s has no effect on the hooks of this policy", o.Name.Value)
 		case "policy-mode":
 			if o.Value.Value != "enforce" && o.Value.Value != "monitor" {
@@ -94,6 +98,12 @@ func (c *compiler) expandHooks() {
 	for i := range c.pol.Tracepoints {
 		t := &c.pol.Tracepoints[i]
 		c.hooks = append(c.hooks, &hook{common: &t.Common, tp: t, section: "tracepoints", index: i, at: t.Event.Place})
+	}
+	for i := range c.pol.Uprobes {
+		c.expandUprobe(i, &c.pol.Uprobes[i])
+	}
+	for i := range c.pol.Usdts {
+		c.expandUsdt(i, &c.pol.Usdts[i])
 	}
 }
 

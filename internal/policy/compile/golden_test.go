@@ -14,6 +14,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"tetragon/internal/elf"
+	"tetragon/internal/elf/elftest"
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy/compile"
 	"tetragon/internal/policy/parse"
@@ -121,11 +123,34 @@ func compiled(t *testing.T, src []byte, f compile.Facts, o compile.Options) (pla
 	if pol == nil {
 		return "", d.String(), false
 	}
+	o.Open = openProgram
 	p, d := compile.Compile(pol, f, o)
 	if p == nil {
 		return "", d.String(), false
 	}
 	return p.String(), d.String(), true
+}
+
+// openProgram gives the programs that policies of tests hook: /prog is a small one, /stripped is the same without symbols,
+// in /indirect the function is one that chooses, /go is one that Go made, /text is none. There are no others.
+func openProgram(path string) (*elf.File, error) {
+	switch path {
+	case "/prog", "/stripped", "/indirect":
+		b, _ := elftest.Program{Stripped: path == "/stripped", Indirect: path == "/indirect"}.Bytes()
+		return elf.New(bytes.NewReader(b))
+	case "/odd":
+		b, _ := elftest.Program{Args: "8f@%xmm0 4@global(%rip) -4@%st0 4@8(%eax)"}.Bytes()
+		return elf.New(bytes.NewReader(b))
+	case "/text":
+		return elf.New(strings.NewReader("#!/bin/sh\n"))
+	case "/go":
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		return elf.Open(self)
+	}
+	return nil, os.ErrNotExist
 }
 
 // lineDiff tells which lines differ, the simple way.

@@ -52,9 +52,12 @@ func (c *compiler) resolve() {
 		if h.lsm != nil {
 			h.plan.Event, h.plan.Name = plan.EventLSM, h.lsm.Hook.Value
 		}
-		if h.tp != nil {
+		switch {
+		case h.tp != nil:
 			c.resolveTracepoint(h)
-		} else {
+		case h.user != nil:
+			c.resolveUser(h)
+		default:
 			c.resolveFunction(h)
 		}
 	}

@@ -223,6 +223,11 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 			return t
 		}
 	}
+	if a.Resolve.Value != "" && h.user != nil {
+		c.d.Error(a.Resolve.Place, "not-yet-supported", "following types of user programs (resolve with btfPath) is not supported yet").
+			WithHint("take it out")
+		return t
+	}
 	if a.Resolve.Value != "" {
 		return c.typeResolved(h, a, r, t)
 	}
@@ -254,6 +259,10 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 	}
 	if t.row.typ == plan.TypeWords && field == nil {
 		c.d.Error(a.Type.Place, "arg-type", "type const_buf is for fields of tracepoints")
+		return t
+	}
+	if !c.userType(h, a, t.row) {
+		t.row = nil
 		return t
 	}
 	c.checkParam(h, a, t.row, i, r)
@@ -538,6 +547,10 @@ func (c *compiler) typeReturn(h *hook, a *policy.Arg) typed {
 		c.d.Error(a.Place, "return-type", "the return value of %s needs a type, and it is not %q", h.what(), name)
 		return t
 	}
+	if !c.userType(h, a, t.row) {
+		t.row = nil
+		return t
+	}
 	r := h.access.ret
 	if r.why != "" {
 		c.d.Error(a.Place, "arg-unreachable", "%s", r.why)
@@ -617,6 +630,10 @@ func (c *compiler) typeRegister(h *hook, a *policy.Arg, t typed) typed {
 	}
 	if t.row = rowOf(name); t.row == nil || t.row.typ == plan.TypeWords || t.row.typ == plan.TypeDataLoc {
 		c.d.Error(a.Type.Place, "arg-type", "a register cannot be a %q", name)
+		t.row = nil
+		return t
+	}
+	if !c.userType(h, a, t.row) {
 		t.row = nil
 		return t
 	}

@@ -56,6 +56,8 @@ var backendWords = [BackendCount]string{
 	BackendKretprobe:   "at the exit of the function, by a breakpoint (kretprobe)",
 	BackendRawTp:       "at the tracepoint itself, with its raw arguments (raw_tracepoint)",
 	BackendTracepoint:  "at the tracepoint, with its record (tracepoint)",
+	BackendUprobe:      "in the program, by a breakpoint (uprobe)",
+	BackendUretprobe:   "at the return of the function of the program, by a breakpoint (uretprobe)",
 	BackendSysEnter:    "where all system calls enter, for the calls that are meant (sys_enter)",
 	BackendSysExit:     "where all system calls return, for the calls that are meant (sys_exit)",
 	BackendSockOps:     "where a TCP socket is about to connect, at the root of the cgroups (sock_ops)",
@@ -66,10 +68,11 @@ var backendWords = [BackendCount]string{
 	BackendLSM:         "at the hook of the security modules, which may deny (lsm)",
 }
 
-// Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md.
+// Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md. Those of user programs are estimates: the
+// breakpoint costs more than the program.
 var backendCost = [BackendCount]int{
 	BackendFentry: 130, BackendFexit: 191, BackendKprobeMulti: 265, BackendKprobe: 361, BackendKretprobe: 894, BackendRawTp: 138,
-	BackendTracepoint: 445, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
+	BackendTracepoint: 445, BackendUprobe: 2500, BackendUretprobe: 4500, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
 	BackendSockRelease: 150, BackendTp: 138, BackendFmodRet: 195, BackendLSM: 180,
 }
 

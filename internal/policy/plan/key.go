@@ -17,6 +17,9 @@ func (a *Attach) key() string {
 	if len(a.Symbols) > 0 {
 		fmt.Fprintf(&b, ":%s", strings.Join(a.Symbols, ","))
 	}
+	if u := a.User; u != nil {
+		fmt.Fprintf(&b, ":%s", u)
+	}
 	for _, c := range a.Calls {
 		fmt.Fprintf(&b, ":%s/%d", c.ABI, c.Nr)
 	}

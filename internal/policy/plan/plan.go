@@ -39,18 +39,21 @@ const (
 	EventKprobe
 	EventTracepoint
 	EventLSM
+	EventUprobe
+	EventUsdt
 )
 
 // Hook is one hook of one policy on one attach point. A list in the policy gives one Hook for each of its functions, but
 // for BackendKprobeMulti, where one Hook has all.
 type Hook struct {
-	Section string // of the policy: "kprobes", "fentries", "tracepoints"
+	Section string // of the policy: "kprobes", "fentries", "tracepoints", "uprobes", "usdts"
 	Index   int    // in the section
 	Event   EventKind
 	Name    string   // function_name of the event: what the policy asked for, with the prefix of system calls
 	Names   []string // BackendKprobeMulti: the name for each of Attach.Symbols; nil for others
-	Subsys  string   // tracepoints: subsystem and event as the policy names them
+	Subsys  string   // tracepoints: subsystem and event as the policy names them; static probes: provider and name
 	TpEvent string
+	Symbol  string // uprobes: of the event; empty if the policy names a place by number
 	Message string
 	Tags    []string
 
@@ -93,6 +96,8 @@ const (
 	BackendKretprobe   // with the arguments kept from the entry
 	BackendRawTp       // raw tracepoint
 	BackendTracepoint  // tracepoint with its record
+	BackendUprobe      // breakpoint in a user program
+	BackendUretprobe   // at the return of a function of a user program
 	BackendSysEnter    // equivalent: system call entry, by number
 	BackendSysExit     // equivalent: system call exit, by number; sees arguments and result
 	BackendSockOps     // equivalent: TCP_CONNECT_CB at the cgroup root
@@ -105,7 +110,8 @@ const (
 )
 
 var backendNames = [BackendCount]string{
-	"none", "fentry", "fexit", "kprobe.multi", "kprobe", "kretprobe", "raw_tracepoint", "tracepoint", "sys_enter", "sys_exit",
+	"none", "fentry", "fexit", "kprobe.multi", "kprobe", "kretprobe", "raw_tracepoint", "tracepoint", "uprobe", "uretprobe",
+	"sys_enter", "sys_exit",
 	"sock_ops", "cgroup/sock_create", "cgroup/sock_release", "tp", "fmod_ret", "lsm",
 }
 
@@ -130,6 +136,10 @@ type Attach struct {
 	Regs    bool     // Symbol is a system call: its only parameter is struct pt_regs *
 	Compat  bool     // Regs are those of a 32-bit call
 
+	// BackendUprobe, BackendUretprobe: where in which file. Symbols and static probes are looked up when the program is
+	// attached, again whenever another file takes the place of the old one.
+	User *Place
+
 	// Equivalents: the calls that are meant; nil for others. A call is meant if any of them fits.
 	Calls []Call
 	// Conditions on the raw arguments that all must hold before anything else, e.g. "newstate is TCP_FIN_WAIT1".
@@ -148,6 +158,17 @@ type Condition struct {
 	Mask   uint64
 	Ranges []Range
 	Not    bool
+}
+
+// Place is where in a user program a hook is: one of Symbol, Probe, or Offset alone.
+type Place struct {
+	Path   string // absolute
+	Symbol string // of a function
+	Offset uint64 // from Symbol; without one, from the beginning of the file
+	RefCtr uint64 // offset in the file of a counter that the program looks at; 0: none
+	Probe  string // static probe, "provider:name": all of its places whose arguments are where Args says
+	Args   string // as the file's note says
+	Multi  bool   // all places by one link (uprobe.multi)
 }
 
 // Key names the attach point; hooks with equal keys are merged into one program.
@@ -170,7 +191,7 @@ const (
 	SourceFdFile               // address of the struct file behind the descriptor in argument N of the system call, -1: that it returned (0: none)
 	SourceErr                  // equivalents: the return value if it is negative, else N
 	SourceCred                 // address of the current task's cred
-	SourceRegister             // register at offset Off of struct pt_regs: at the entry of the function (BackendKprobe), or of user space (Attach.Regs)
+	SourceRegister             // register at offset Off of struct pt_regs: at the entry of the function (BackendKprobe, BackendUprobe), or of user space (Attach.Regs)
 )
 
 // Source is where a raw 64-bit value comes from: a start, then loads through memory.
@@ -178,6 +199,8 @@ type Source struct {
 	Kind   SourceKind
 	N      int64
 	Off    int32 // SourceField, SourceFieldAddr, SourceRegister
+	Index  int32 // SourceRegister: another one, of which Scale times is added, if Scale is not 0
+	Scale  uint8
 	Size   uint8 // bytes: SourceField
 	Bits   uint8 // low bits that count of what it starts with; 0: all
 	Signed bool  // SourceField, and with Bits: how it is extended
@@ -418,6 +441,20 @@ type Program struct {
 	Values []Value
 	Groups []Group
 	Rules  []Rule // of all groups; Filters refer to Program.Values and to the kernel's set numbers
+}
+
+// KeepsArgs says whether what a function of a user program was given must be kept until it returns.
+func (p *Program) KeepsArgs() bool {
+	if p.Attach.Backend != BackendUretprobe {
+		return false
+	}
+	for i := range p.Values {
+		v := &p.Values[i]
+		if v.Source.Kind == SourceArg || v.Size != nil && v.Size.Kind == SourceArg {
+			return true
+		}
+	}
+	return false
 }
 
 // Group is one policy's hook within a program.

@@ -118,6 +118,9 @@ func (a *Attach) String() string {
 	if n := len(a.Symbols); n > 0 {
 		fmt.Fprintf(&b, " %d functions: %s", n, strings.Join(a.Symbols, " "))
 	}
+	if a.User != nil {
+		fmt.Fprintf(&b, " %s", a.User)
+	}
 	for i, c := range a.Calls {
 		if i == 0 {
 			b.WriteString(" calls")
@@ -134,6 +137,31 @@ func (a *Attach) String() string {
 		b.WriteString(" 32-bit")
 	}
 	return b.String()
+}
+
+// OffsetName is what a place without a symbol is called.
+func OffsetName(off uint64) string { return fmt.Sprintf("%#x", off) }
+
+// String prints where in a user program a hook is.
+func (p *Place) String() string {
+	s := p.Path
+	switch {
+	case p.Probe != "":
+		s += fmt.Sprintf(" probe %s (%s)", p.Probe, p.Args)
+	case p.Symbol != "" && p.Offset != 0:
+		s += fmt.Sprintf(" %s+%#x", p.Symbol, p.Offset)
+	case p.Symbol != "":
+		s += " " + p.Symbol
+	default:
+		s += " " + OffsetName(p.Offset)
+	}
+	if p.RefCtr != 0 {
+		s += fmt.Sprintf(" counter %#x", p.RefCtr)
+	}
+	if p.Multi {
+		s += " multi"
+	}
+	return s
 }
 
 // String prints a condition.
@@ -184,6 +212,9 @@ func (s *Source) String() string {
 		b.WriteString("cred")
 	case SourceRegister:
 		fmt.Fprintf(&b, "regs@%d", s.Off)
+		if s.Scale != 0 {
+			fmt.Fprintf(&b, "+regs@%d*%d", s.Index, s.Scale)
+		}
 	default:
 		b.WriteString("unknown")
 	}

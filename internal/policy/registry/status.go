@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -100,6 +101,10 @@ func HookName(h *plan.Hook) string {
 	switch {
 	case h.Event == plan.EventTracepoint:
 		return fmt.Sprintf("tracepoint:%s/%s", h.Subsys, h.TpEvent)
+	case h.Event == plan.EventUprobe:
+		return fmt.Sprintf("uprobe:%s/%s", h.Attach.User.Path, cmp.Or(h.Symbol, plan.OffsetName(h.Attach.User.Offset)))
+	case h.Event == plan.EventUsdt:
+		return fmt.Sprintf("usdt:%s/%s", h.Subsys, h.TpEvent)
 	case h.Section == "fentries":
 		return "fentry:" + h.Name
 	case h.Event == plan.EventLSM:
@@ -164,6 +169,10 @@ func sensorNames(p *plan.Plan) []string {
 		switch {
 		case p.Hooks[i].Event == plan.EventTracepoint:
 			name = "generic_tracepoint"
+		case p.Hooks[i].Event == plan.EventUprobe:
+			name = "generic_uprobe"
+		case p.Hooks[i].Event == plan.EventUsdt:
+			name = "generic_usdt"
 		case p.Hooks[i].Section == "fentries":
 			name = "generic_fentry"
 		case p.Hooks[i].Event == plan.EventLSM:

@@ -73,6 +73,10 @@ func Event(p *plan.Plan, line []byte) (*Verdict, error) {
 		v.Kind, c = "process_kprobe", e.Kprobe
 	case e.Tracepoint != nil:
 		v.Kind, c = "process_tracepoint", e.Tracepoint
+	case e.Uprobe != nil:
+		v.Kind, c = "process_uprobe", e.Uprobe
+	case e.Usdt != nil:
+		v.Kind, c = "process_usdt", e.Usdt
 	case e.Loader != nil:
 		v.Kind, v.Loader = "process_loader", p.Loader
 		return v, nil
@@ -89,7 +93,16 @@ func Event(p *plan.Plan, line []byte) (*Verdict, error) {
 
 // of says whether a call can be one of a hook.
 func (c *call) of(kind string, h *plan.Hook) bool {
-	if kind == "process_kprobe" {
+	u := h.Attach.User
+	switch kind {
+	case "process_uprobe":
+		if h.Event != plan.EventUprobe || u == nil || u.Path != c.Path || c.Symbol != h.Symbol {
+			return false
+		}
+		return h.Symbol != "" || c.Offset == fmt.Sprint(u.Offset)
+	case "process_usdt":
+		return h.Event == plan.EventUsdt && u != nil && u.Path == c.Path && c.Provider == h.Subsys && c.Probe == h.TpEvent
+	case "process_kprobe":
 		return h.Event == plan.EventKprobe && (c.Function == h.Name || slices.Contains(h.Names, c.Function))
 	}
 	return h.Event == plan.EventTracepoint && c.Subsys == h.Subsys && c.Event == h.TpEvent
@@ -100,7 +113,10 @@ func judge(p *plan.Plan, hook int, c *call) HookVerdict {
 	t := &told{plan: p, hook: h, call: c, values: make([]Value, len(h.Values)), known: make([]bool, len(h.Values))}
 	t.read()
 	name := c.Function
-	if name == "" {
+	switch {
+	case h.Event == plan.EventUprobe || h.Event == plan.EventUsdt:
+		name = h.Name
+	case name == "":
 		name = c.Subsys + "/" + c.Event
 	}
 	v := HookVerdict{Hook: hook, Name: name, First: -1, Sure: true}

@@ -17,10 +17,12 @@ import (
 type event struct {
 	Kprobe     *call     `json:"process_kprobe"`
 	Tracepoint *call     `json:"process_tracepoint"`
+	Uprobe     *call     `json:"process_uprobe"`
+	Usdt       *call     `json:"process_usdt"`
 	Loader     *struct{} `json:"process_loader"`
 }
 
-// call is process_kprobe or process_tracepoint.
+// call is process_kprobe, process_tracepoint, process_uprobe or process_usdt.
 type call struct {
 	Process   process    `json:"process"`
 	Parent    *process   `json:"parent"`
@@ -28,6 +30,11 @@ type call struct {
 	Function  string     `json:"function_name"`
 	Subsys    string     `json:"subsys"`
 	Event     string     `json:"event"`
+	Path      string     `json:"path"`
+	Symbol    string     `json:"symbol"`
+	Offset    string     `json:"offset"`
+	Provider  string     `json:"provider"`
+	Probe     string     `json:"name"`
 	Policy    string     `json:"policy_name"`
 	Args      []argument `json:"args"`
 	Data      []argument `json:"data"`
@@ -72,10 +79,14 @@ func (t *told) read() {
 	if p := t.call.Policy; p != "" && p != t.plan.Policy {
 		t.note("recorded by policy %s, whose arguments are taken for those of %s", p, t.plan.Policy)
 	}
-	t.readList("args", t.hook.Args, t.call.Args)
+	args, ret := t.call.Args, t.call.Return
+	if n := len(args); t.hook.Event == plan.EventUprobe && t.hook.Return != nil && t.hook.Return.Value >= 0 && n > 0 {
+		args, ret = args[:n-1], args[n-1] // what was returned comes behind what was given
+	}
+	t.readList("args", t.hook.Args, args)
 	t.readList("data", t.hook.Data, t.call.Data)
-	if t.hook.Return != nil && len(t.call.Return) > 0 {
-		t.readOne("return", t.hook.Return, t.call.Return)
+	if t.hook.Return != nil && len(ret) > 0 {
+		t.readOne("return", t.hook.Return, ret)
 	}
 }
 

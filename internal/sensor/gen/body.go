@@ -18,6 +18,8 @@ type Options struct {
 	Base    int            // row of the rule table that its rule 0 has
 	Chain   int            // index in enter_bodies or exit_bodies (BackendSysEnter, BackendSysExit)
 	Compat  bool           // these are 32-bit system calls (BackendSysEnter, BackendSysExit)
+	Touch   bool           // instead of telling the call, see to it that what would be told is in memory; see touch
+	Point   uint64         // what kept arguments are found by (BackendUretprobe)
 	Needles map[string]int // number of each string that FilterContains and FilterContainsFold look for; see Needles
 	Test    bool           // instead of sending a record, leave the live rules in the state of the slot behind Slot
 }
@@ -75,6 +77,9 @@ func Body(p *plan.Program, lib *ebpf.ProgramSpec, o Options) (*ebpf.ProgramSpec,
 			var spec *ebpf.ProgramSpec
 			if spec, b.err = splice(lib, functions(lib.Instructions)[0].name, ins); b.err == nil {
 				attachTo(spec, &p.Attach)
+				if o.Touch {
+					spec.Flags |= sleepable
+				}
 				return spec, nil
 			}
 		}
@@ -100,6 +105,10 @@ func attachTo(spec *ebpf.ProgramSpec, a *plan.Attach) {
 		spec.Type, spec.AttachType = ebpf.Kprobe, ebpf.AttachTraceKprobeMulti
 	case plan.BackendKprobe, plan.BackendKretprobe:
 		spec.Type = ebpf.Kprobe
+	case plan.BackendUprobe, plan.BackendUretprobe:
+		if spec.Type = ebpf.Kprobe; a.User.Multi {
+			spec.AttachType = ebpf.AttachTraceUprobeMulti
+		}
 	case plan.BackendTracepoint:
 		spec.Type = ebpf.TracePoint
 	case plan.BackendSockOps:
@@ -131,6 +140,7 @@ func (b *body) emit() {
 	c := b.c
 	exit := c.label()
 	b.out = exit
+	keeps := b.p.KeepsArgs() && !b.o.Test && !b.o.Touch
 	c.add(asm.Mov.Reg(asm.R9, asm.R1))
 	b.noVerdict()
 	if b.p.Attach.Backend == plan.BackendSockOps {
@@ -145,7 +155,17 @@ func (b *body) emit() {
 		b.load()
 		b.alive() // a silent program has none
 	}
+	dropped := c.label()
+	if keeps {
+		// race: the successor of this program runs first if it is on; it has dropped the entry then, and told the call.
+		b.entryKey()
+		c.add(call("entry_seen"), asm.JEq.Imm(asm.R0, 0, exit))
+		b.out = dropped
+	}
 	for _, d := range ds {
+		if b.o.Touch && d.cost >= costClass {
+			break // they are sorted; the rest is for the program itself
+		}
 		if d.cost >= costBuffer {
 			b.takeBuffer()
 		}
@@ -155,9 +175,12 @@ func (b *body) emit() {
 		c.here(next)
 		b.lazy = false
 	}
-	if b.o.Test {
+	switch {
+	case b.o.Test:
 		b.result()
-	} else {
+	case b.o.Touch:
+		b.touch()
+	default:
 		b.enforce()
 		b.takeBuffer()
 		b.gather()
@@ -166,6 +189,11 @@ func (b *body) emit() {
 	if b.taken {
 		c.here(b.out)
 		c.add(asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), call("buf_give"))
+	}
+	if keeps {
+		c.here(dropped)
+		b.entryKey()
+		c.add(call("entry_drop"))
 	}
 	c.here(exit)
 	b.exit()

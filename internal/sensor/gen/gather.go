@@ -67,6 +67,9 @@ func (b *body) readInto(i int) {
 		name = "arg_bytes_max"
 	}
 	b.source(&v.Source, bad)
+	if user := b.p.Attach.User; user != nil { // a program may pass what it likes: the kernel's memory is not told
+		c.add(asm.JSLT.Imm(asm.R1, 0, bad))
+	}
 	c.add(asm.Mov.Reg(asm.R3, asm.R1), asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), asm.Mov.Imm(asm.R2, int32(i)))
 	switch v.Type {
 	case plan.TypeSock, plan.TypeSocket:

@@ -17,6 +17,8 @@ type registers struct {
 	call    []int16  // arguments of a function
 	number  int16    // number of the system call under way
 	result  int16
+	stack   int16 // the stack pointer
+	pushed  int32 // what the entry of a function has on the stack more than its return
 }
 
 // kernel: struct pt_regs, arch/x86/include/asm/ptrace.h and arch/arm64/include/asm/ptrace.h; they are part of the ABI.
@@ -27,6 +29,8 @@ var registersOf = map[string]registers{
 		call:    []int16{112, 104, 96, 88, 72, 64},  // di si dx cx r8 r9
 		number:  120,                                // orig_ax
 		result:  80,                                 // ax
+		stack:   152,                                // sp
+		pushed:  8,                                  // the return address
 	},
 	"arm64": {
 		syscall: [6]int16{0, 8, 16, 24, 32, 40},
@@ -34,6 +38,7 @@ var registersOf = map[string]registers{
 		call:    []int16{0, 8, 16, 24, 32, 40, 48, 56},
 		number:  64, // x8; syscallno lies behind it
 		result:  0,
+		stack:   248,
 	},
 }
 
@@ -81,6 +86,11 @@ func (b *body) start(s *plan.Source, fail string) {
 		b.syscallNumber(fail)
 	case plan.SourceRegister:
 		b.savedRegister(s.Off, fail)
+		if s.Scale != 0 {
+			c.add(asm.StoreMem(asm.R10, auxAt, asm.R1, asm.DWord))
+			b.savedRegister(s.Index, fail)
+			c.add(asm.Mul.Imm(asm.R1, int32(s.Scale)), asm.LoadMem(asm.R2, asm.R10, auxAt, asm.DWord), asm.Add.Reg(asm.R1, asm.R2))
+		}
 	case plan.SourceFdFile:
 		if s.N < 0 { // an error is no descriptor, and so has no file
 			b.result0()
@@ -103,13 +113,20 @@ func (b *body) argument(n int) {
 			asm.Mov.Reg(asm.R1, asm.R9), asm.Mov.Imm(asm.R2, int32(n)), asm.Mov.Reg(asm.R3, asm.R10), asm.Add.Imm(asm.R3, stepAt),
 			asm.FnGetFuncArg.Call(), asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord),
 		)
-	case plan.BackendKprobe, plan.BackendKprobeMulti:
+	case plan.BackendKprobe, plan.BackendKprobeMulti, plan.BackendUprobe:
 		r := registersOf[runtime.GOARCH].call
 		if n >= len(r) {
 			b.fail("parameter %d is not in a register", n)
 			return
 		}
 		c.add(asm.LoadMem(asm.R1, asm.R9, r[n], asm.DWord))
+	case plan.BackendUretprobe:
+		if n >= entryArgs {
+			b.fail("parameter %d is not kept", n)
+			return
+		}
+		b.entryKey()
+		c.add(asm.Mov.Imm(asm.R3, int32(n)), call("entry_arg"), asm.Mov.Reg(asm.R1, asm.R0))
 	case plan.BackendRawTp, plan.BackendTp:
 		c.add(asm.LoadMem(asm.R1, asm.R9, int16(8*n), asm.DWord))
 	case plan.BackendSockOps:
@@ -158,7 +175,9 @@ func (b *body) read(reg asm.Register, off int64, size int32, user bool, fail str
 	}
 	fn := asm.FnProbeReadKernel
 	if user {
-		fn = asm.FnProbeReadUser
+		if fn = asm.FnProbeReadUser; b.o.Touch {
+			fn = asm.FnCopyFromUser
+		}
 	}
 	c.add(asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, stepAt), asm.Mov.Imm(asm.R2, size), fn.Call(), asm.JNE.Imm(asm.R0, 0, fail))
 }
@@ -216,7 +235,7 @@ func (b *body) savedRegister(off int32, fail string) {
 		return
 	}
 	switch {
-	case a.Backend == plan.BackendKprobe && !a.Regs:
+	case a.Backend == plan.BackendKprobe && !a.Regs, a.Backend == plan.BackendUprobe:
 		c.add(asm.LoadMem(asm.R1, asm.R9, int16(off), asm.DWord))
 	case (a.Backend == plan.BackendFentry || a.Backend == plan.BackendFexit) && a.Regs:
 		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord), asm.LoadMem(asm.R1, asm.R1, int16(off), asm.DWord))
@@ -244,7 +263,7 @@ func (b *body) result0() {
 		)
 	case plan.BackendSysExit, plan.BackendRawTp:
 		c.add(asm.LoadMem(asm.R1, asm.R9, 8, asm.DWord))
-	case plan.BackendKretprobe:
+	case plan.BackendKretprobe, plan.BackendUretprobe:
 		c.add(asm.LoadMem(asm.R1, asm.R9, registersOf[runtime.GOARCH].result, asm.DWord))
 	default:
 		b.fail("%s sees no return value", b.p.Attach.Backend)
