@@ -113,8 +113,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("find the name of this node: %w; set NODE_NAME", err)
 	}
+	sizes := plannedSizes(cfg, facts.CPUs)
 	base, err := sensor.Load(sensor.Options{
-		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
+		Facts: facts, RingBytes: sizes.ring,
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
 		Verbose: cfg.Verbose > 0,
@@ -138,7 +139,7 @@ func Run(ctx context.Context, o Options) error {
 	// The event lane, from the ring to the sinks.
 	lane, calls := &metrics.Lane{}, &metrics.RPCs{}
 	ledger := metrics.NewLedger()
-	table := process.New(process.Options{Dead: cfg.ProcessCacheSize})
+	table := process.New(process.Options{Dead: sizes.dead})
 	encoder := encode.New(encode.Options{
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
@@ -170,12 +171,12 @@ func Run(ctx context.Context, o Options) error {
 			log.Warn("close the sinks", "err", err)
 		}
 	}
-	file, others, err := addExports(cfg, filters, l.sinks, log)
+	file, others, err := addExports(cfg, sizes, filters, l.sinks, log)
 	if err != nil {
 		return err
 	}
 	if cfg.ExportStdout != "" {
-		w := export.WriterOptions{W: o.Stdout, Filter: filters.export(), Fields: filters.prune()}
+		w := export.WriterOptions{W: o.Stdout, QueueBytes: sizes.outQueue, Filter: filters.export(), Fields: filters.prune()}
 		if cfg.ExportStdout == "compact" {
 			w.Render = encode.NewCompact(encode.CompactOptions{Color: isTerminal(o.Stdout)}).Render
 		}
@@ -188,10 +189,15 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(func() { _ = l.reader.Close() })
 
+	memory := &budget{
+		total: uint64(cfg.MemoryBudget), base: base, manager: manager, policies: pols, facts: keeper, log: log, planned: sizes.dead,
+	}
+	memory.dead.Store(int64(sizes.dead))
+	l.keepDead = &memory.dead
 	now := new(atomic.Pointer[config.Config])
 	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, now, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return notes(lacks, base) }, filters.offers, log)
+	api, address, err := serveAPI(cfg, now, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return append(notes(lacks, base), memory.String()) }, sizes.streamRoom, filters.offers, log)
 	if err != nil {
 		return err
 	}
@@ -201,7 +207,7 @@ func Run(ctx context.Context, o Options) error {
 		NodeName: node, FlagWords: event.FlagWords(), Build: metricsBuild(o.Version), RPCs: calls,
 		Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
 		Queues:   func() []metrics.Queue { return queueMetrics(l.sinks) },
-		Memory:   func() []metrics.Part { return memoryParts(base, manager) },
+		Memory:   memory.parts,
 	}, log)
 	if err != nil {
 		return err
@@ -225,6 +231,7 @@ func Run(ctx context.Context, o Options) error {
 	}()
 	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, others: others, sinks: l.sinks, secrets: secrets, message: encoder.Message}
 	go rl.run(laneCtx, o.Hangup)
+	go memory.run(laneCtx)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
@@ -234,6 +241,9 @@ func Run(ctx context.Context, o Options) error {
 		undo.add(removeInfo)
 		log.Info("listening for events", "kernel", release, "cgroups", cgroups, "ring_bytes", base.Ring().MaxEntries(),
 			"map_bytes", base.MapBytes(), "export", cfg.ExportFilename, "api", address)
+		if nerr := notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); nerr != nil {
+			log.Warn("tell that the agent is ready", "err", nerr)
+		}
 	} else {
 		stopLane()
 	}
@@ -344,7 +354,7 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, streamRoom int, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
@@ -361,7 +371,7 @@ func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version st
 			return nil, "", err
 		}
 		so := server.Options{
-			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), Ledger: ledger, Notes: notes, Log: log,
+			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), QueueBytes: streamRoom, Ledger: ledger, Notes: notes, Log: log,
 			Info:     func() server.Info { return info(now.Load()) },
 			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		}

@@ -59,6 +59,8 @@ type lane struct {
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
 
+	keepDead *atomic.Int64 // how many ended processes to remember; nil: as the table has it
+
 	stopping bool // what is in the ring is the last
 
 	syscalls map[syscallKey]string // names of system calls that were counted
@@ -249,6 +251,9 @@ func (l *lane) account() error {
 		if err := l.settle(&c); err != nil {
 			return err
 		}
+	}
+	if l.keepDead != nil {
+		l.table.Keep(int(l.keepDead.Load()))
 	}
 	s := l.table.Stats()
 	l.counters.ProcessCacheSize.Store(int64(s.Live + s.Dead))
