@@ -89,6 +89,11 @@ bin/victim: FORCE
 	@mkdir -p bin
 	@$(GO) build -trimpath -o $@ ./test/victim
 
+# The same agent as another version, which lays out its maps in another way: for upgrades.
+bin/tetragon-next: FORCE
+	@mkdir -p bin
+	@$(GO) build -trimpath -ldflags '-s -w -X main.version=next -X tetragon/internal/sensor.salt=next' -o $@ ./cmd/tetragon
+
 .PHONY: FORCE
 FORCE:
 
@@ -97,16 +102,16 @@ SCENARIO_ENV = TETRAGON_BIN=$(1)/bin/tetragon TETRA_BIN=$(1)/bin/tetra VICTIM_BI
 	$(if $(wildcard $(CORPUS)),SCENARIO_CORPUS=$(if $(filter /lab,$(1)),/lab/corpus,$(CORPUS)))
 
 .PHONY: hosttest
-hosttest: build bin/scenario.test bin/victim ## the scenarios on this machine's own kernel [RUN=...] (root)
+hosttest: build bin/tetragon-next bin/scenario.test bin/victim ## the scenarios on this machine's own kernel [RUN=...] (root)
 	@$(SUM) 'hosttest: env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_STORM=$(STORM) \
 		bin/scenario.test -test.v -test.parallel=1 -test.timeout=15m -test.run "Test(Features|Scenarios)/$(RUN)"'
 
 # The guest gets a copy of what the tests need at /lab, laid out like the repository.
 LAB := bin/lab
 .PHONY: lab
-lab: build bin/scenario.test bin/sensor.test bin/victim
+lab: build bin/tetragon-next bin/scenario.test bin/sensor.test bin/victim
 	@rm -rf $(LAB) && mkdir -p $(LAB)/bin $(LAB)/test
-	@cp bin/tetragon bin/tetra bin/victim bin/scenario.test bin/sensor.test $(LAB)/bin/
+	@cp bin/tetragon bin/tetragon-next bin/tetra bin/victim bin/scenario.test bin/sensor.test $(LAB)/bin/
 	@cp -r test/scenario test/kernels.txt $(LAB)/test/
 	@cp -r policies $(LAB)/
 	@[ ! -d $(CORPUS) ] || cp -r $(CORPUS) $(LAB)/corpus

@@ -18,6 +18,7 @@ import (
 const (
 	BaseMapEvents        = "events"
 	BaseMapProcs         = "procs"
+	BaseMapProcsBefore   = "procs_before"
 	BaseMapScratch       = "scratch"
 	BaseProgCgrpAttach   = "cgrp_attach"
 	BaseProgProcExec     = "proc_exec"
@@ -101,9 +102,10 @@ type BaseProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BaseMapSpecs struct {
-	Events  *ebpf.MapSpec `ebpf:"events"`
-	Procs   *ebpf.MapSpec `ebpf:"procs"`
-	Scratch *ebpf.MapSpec `ebpf:"scratch"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	Procs       *ebpf.MapSpec `ebpf:"procs"`
+	ProcsBefore *ebpf.MapSpec `ebpf:"procs_before"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 }
 
 // BaseVariableSpecs contains global variables before they are loaded into the kernel.
@@ -152,15 +154,17 @@ func (o *BaseObjects) Close() error {
 //
 // It can be passed to LoadBaseObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BaseMaps struct {
-	Events  *ebpf.Map `ebpf:"events"`
-	Procs   *ebpf.Map `ebpf:"procs"`
-	Scratch *ebpf.Map `ebpf:"scratch"`
+	Events      *ebpf.Map `ebpf:"events"`
+	Procs       *ebpf.Map `ebpf:"procs"`
+	ProcsBefore *ebpf.Map `ebpf:"procs_before"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
 }
 
 func (m *BaseMaps) Close() error {
 	return _BaseClose(
 		m.Events,
 		m.Procs,
+		m.ProcsBefore,
 		m.Scratch,
 	)
 }

@@ -16,61 +16,62 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HooksMapClasses      = "classes"
-	HooksMapEnterBodies  = "enter_bodies"
-	HooksMapEvents       = "events"
-	HooksMapExitBodies   = "exit_bodies"
-	HooksMapHookBufs     = "hook_bufs"
-	HooksMapLimits       = "limits"
-	HooksMapNeedles      = "needles"
-	HooksMapProcs        = "procs"
-	HooksMapRuleStats    = "rule_stats"
-	HooksMapRules        = "rules"
-	HooksMapSocks        = "socks"
-	HooksProgClassAll    = "class_all"
-	HooksProgClassExec   = "class_exec"
-	HooksProgClassFork   = "class_fork"
-	HooksProgLibrary     = "library"
-	HooksProgSysEnterAll = "sys_enter_all"
-	HooksProgSysExitAll  = "sys_exit_all"
-	HooksVarAbiBpfMap    = "abi_bpf_map"
-	HooksVarAbiBpfProg   = "abi_bpf_prog"
-	HooksVarAbiClassFlag = "abi_class_flag"
-	HooksVarAbiCred      = "abi_cred"
-	HooksVarAbiFile      = "abi_file"
-	HooksVarAbiHook      = "abi_hook"
-	HooksVarAbiHookCall  = "abi_hook_call"
-	HooksVarAbiHookData  = "abi_hook_data"
-	HooksVarAbiLimit     = "abi_limit"
-	HooksVarAbiModule    = "abi_module"
-	HooksVarAbiPerfEvent = "abi_perf_event"
-	HooksVarAbiRule      = "abi_rule"
-	HooksVarAbiRuleFlag  = "abi_rule_flag"
-	HooksVarAbiRuleStat  = "abi_rule_stat"
-	HooksVarAbiSkb       = "abi_skb"
-	HooksVarAbiSlotState = "abi_slot_state"
-	HooksVarAbiSock      = "abi_sock"
-	HooksVarAbiSockaddr  = "abi_sockaddr"
-	HooksVarAbiTaskClass = "abi_task_class"
-	HooksVarAbiUserNs    = "abi_user_ns"
-	HooksVarAbiValFlag   = "abi_val_flag"
-	HooksVarAbiValKind   = "abi_val_kind"
-	HooksVarAbiValue     = "abi_value"
-	HooksVarBodyFirst    = "body_first"
-	HooksVarBodyNext     = "body_next"
-	HooksVarClassChanged = "class_changed"
-	HooksVarClassKept    = "class_kept"
-	HooksVarClassNow     = "class_now"
-	HooksVarClassPass    = "class_pass"
-	HooksVarClassTurn    = "class_turn"
-	HooksVarCounts       = "counts"
-	HooksVarDataIds      = "data_ids"
-	HooksVarLibraryAny   = "library_any"
-	HooksVarLostFirst    = "lost_first"
-	HooksVarReaderSleeps = "reader_sleeps"
-	HooksVarSlots        = "slots"
-	HooksVarSysWanted    = "sys_wanted"
-	HooksVarWakeBytes    = "wake_bytes"
+	HooksMapClasses       = "classes"
+	HooksMapClassesBefore = "classes_before"
+	HooksMapEnterBodies   = "enter_bodies"
+	HooksMapEvents        = "events"
+	HooksMapExitBodies    = "exit_bodies"
+	HooksMapHookBufs      = "hook_bufs"
+	HooksMapLimits        = "limits"
+	HooksMapNeedles       = "needles"
+	HooksMapProcs         = "procs"
+	HooksMapRuleStats     = "rule_stats"
+	HooksMapRules         = "rules"
+	HooksMapSocks         = "socks"
+	HooksProgClassAll     = "class_all"
+	HooksProgClassExec    = "class_exec"
+	HooksProgClassFork    = "class_fork"
+	HooksProgLibrary      = "library"
+	HooksProgSysEnterAll  = "sys_enter_all"
+	HooksProgSysExitAll   = "sys_exit_all"
+	HooksVarAbiBpfMap     = "abi_bpf_map"
+	HooksVarAbiBpfProg    = "abi_bpf_prog"
+	HooksVarAbiClassFlag  = "abi_class_flag"
+	HooksVarAbiCred       = "abi_cred"
+	HooksVarAbiFile       = "abi_file"
+	HooksVarAbiHook       = "abi_hook"
+	HooksVarAbiHookCall   = "abi_hook_call"
+	HooksVarAbiHookData   = "abi_hook_data"
+	HooksVarAbiLimit      = "abi_limit"
+	HooksVarAbiModule     = "abi_module"
+	HooksVarAbiPerfEvent  = "abi_perf_event"
+	HooksVarAbiRule       = "abi_rule"
+	HooksVarAbiRuleFlag   = "abi_rule_flag"
+	HooksVarAbiRuleStat   = "abi_rule_stat"
+	HooksVarAbiSkb        = "abi_skb"
+	HooksVarAbiSlotState  = "abi_slot_state"
+	HooksVarAbiSock       = "abi_sock"
+	HooksVarAbiSockaddr   = "abi_sockaddr"
+	HooksVarAbiTaskClass  = "abi_task_class"
+	HooksVarAbiUserNs     = "abi_user_ns"
+	HooksVarAbiValFlag    = "abi_val_flag"
+	HooksVarAbiValKind    = "abi_val_kind"
+	HooksVarAbiValue      = "abi_value"
+	HooksVarBodyFirst     = "body_first"
+	HooksVarBodyNext      = "body_next"
+	HooksVarClassChanged  = "class_changed"
+	HooksVarClassKept     = "class_kept"
+	HooksVarClassNow      = "class_now"
+	HooksVarClassPass     = "class_pass"
+	HooksVarClassTurn     = "class_turn"
+	HooksVarCounts        = "counts"
+	HooksVarDataIds       = "data_ids"
+	HooksVarLibraryAny    = "library_any"
+	HooksVarLostFirst     = "lost_first"
+	HooksVarReaderSleeps  = "reader_sleeps"
+	HooksVarSlots         = "slots"
+	HooksVarSysWanted     = "sys_wanted"
+	HooksVarWakeBytes     = "wake_bytes"
 )
 
 // LoadHooks returns the embedded CollectionSpec for Hooks.
@@ -127,17 +128,18 @@ type HooksProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HooksMapSpecs struct {
-	Classes     *ebpf.MapSpec `ebpf:"classes"`
-	EnterBodies *ebpf.MapSpec `ebpf:"enter_bodies"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	ExitBodies  *ebpf.MapSpec `ebpf:"exit_bodies"`
-	HookBufs    *ebpf.MapSpec `ebpf:"hook_bufs"`
-	Limits      *ebpf.MapSpec `ebpf:"limits"`
-	Needles     *ebpf.MapSpec `ebpf:"needles"`
-	Procs       *ebpf.MapSpec `ebpf:"procs"`
-	RuleStats   *ebpf.MapSpec `ebpf:"rule_stats"`
-	Rules       *ebpf.MapSpec `ebpf:"rules"`
-	Socks       *ebpf.MapSpec `ebpf:"socks"`
+	Classes       *ebpf.MapSpec `ebpf:"classes"`
+	ClassesBefore *ebpf.MapSpec `ebpf:"classes_before"`
+	EnterBodies   *ebpf.MapSpec `ebpf:"enter_bodies"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	ExitBodies    *ebpf.MapSpec `ebpf:"exit_bodies"`
+	HookBufs      *ebpf.MapSpec `ebpf:"hook_bufs"`
+	Limits        *ebpf.MapSpec `ebpf:"limits"`
+	Needles       *ebpf.MapSpec `ebpf:"needles"`
+	Procs         *ebpf.MapSpec `ebpf:"procs"`
+	RuleStats     *ebpf.MapSpec `ebpf:"rule_stats"`
+	Rules         *ebpf.MapSpec `ebpf:"rules"`
+	Socks         *ebpf.MapSpec `ebpf:"socks"`
 }
 
 // HooksVariableSpecs contains global variables before they are loaded into the kernel.
@@ -204,22 +206,24 @@ func (o *HooksObjects) Close() error {
 //
 // It can be passed to LoadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HooksMaps struct {
-	Classes     *ebpf.Map `ebpf:"classes"`
-	EnterBodies *ebpf.Map `ebpf:"enter_bodies"`
-	Events      *ebpf.Map `ebpf:"events"`
-	ExitBodies  *ebpf.Map `ebpf:"exit_bodies"`
-	HookBufs    *ebpf.Map `ebpf:"hook_bufs"`
-	Limits      *ebpf.Map `ebpf:"limits"`
-	Needles     *ebpf.Map `ebpf:"needles"`
-	Procs       *ebpf.Map `ebpf:"procs"`
-	RuleStats   *ebpf.Map `ebpf:"rule_stats"`
-	Rules       *ebpf.Map `ebpf:"rules"`
-	Socks       *ebpf.Map `ebpf:"socks"`
+	Classes       *ebpf.Map `ebpf:"classes"`
+	ClassesBefore *ebpf.Map `ebpf:"classes_before"`
+	EnterBodies   *ebpf.Map `ebpf:"enter_bodies"`
+	Events        *ebpf.Map `ebpf:"events"`
+	ExitBodies    *ebpf.Map `ebpf:"exit_bodies"`
+	HookBufs      *ebpf.Map `ebpf:"hook_bufs"`
+	Limits        *ebpf.Map `ebpf:"limits"`
+	Needles       *ebpf.Map `ebpf:"needles"`
+	Procs         *ebpf.Map `ebpf:"procs"`
+	RuleStats     *ebpf.Map `ebpf:"rule_stats"`
+	Rules         *ebpf.Map `ebpf:"rules"`
+	Socks         *ebpf.Map `ebpf:"socks"`
 }
 
 func (m *HooksMaps) Close() error {
 	return _HooksClose(
 		m.Classes,
+		m.ClassesBefore,
 		m.EnterBodies,
 		m.Events,
 		m.ExitBodies,

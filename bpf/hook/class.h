@@ -64,8 +64,18 @@ int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binp
 	return 0;
 }
 
+/* What an earlier agent's programs kept, which go on until ours have taken over. User space puts their map in its place and
+ * gives equal sets equal numbers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_class);
+} classes_before SEC(".maps");
+
 /* 0: find the sets of every process by itself. 1: hand them on from each process to its children; user space runs it until
- * class_changed stays what it is. One run is nearly always enough, as parents come before their children. */
+ * class_changed stays what it is. One run is nearly always enough, as parents come before their children. 2: before the
+ * others, take what an earlier agent's programs knew. */
 __u32 class_pass = 0;
 __u32 class_changed = 0;
 
@@ -77,6 +87,15 @@ int class_all(struct bpf_iter__task *ctx)
 
 	if (!t || t->pid != t->tgid)
 		return 0;
+	if (class_pass == 2) {
+		p = bpf_task_storage_get(&classes_before, t, NULL, 0);
+		if (p && !bpf_task_storage_get(&classes, t, NULL, 0)) {
+			c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+			if (c)
+				*c = *p;
+		}
+		return 0;
+	}
 	c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c)
 		return 0;

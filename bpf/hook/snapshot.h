@@ -10,6 +10,15 @@
 /* 0: only what the kernel half does not know yet. 1: everything, for a user space that lost records. */
 __u32 snapshot_all = 0;
 
+/* What an earlier agent's programs knew, which go on until ours have taken over: keys outlive the agent. User space puts
+ * their map in its place; it stays empty where there is none, or none of the same layout. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct proc);
+} procs_before SEC(".maps");
+
 #define SNAP_ARGS 4096
 
 SEC("iter.s/task")
@@ -43,8 +52,14 @@ int task_snapshot(struct bpf_iter__task *ctx)
 	if (p && !snapshot_all)
 		return 0;
 	if (!p) {
+		struct proc *before = bpf_task_storage_get(&procs_before, t, NULL, 0);
+
 		fresh.ktime = t->start_boottime;
 		fresh.parent_pid = BPF_CORE_READ(t, real_parent, tgid);
+		if (before) {
+			fresh = *before;
+			fresh.flags = (before->flags & ~(PROC_PREPARED | PROC_GREW)) | PROC_SNAPSHOT;
+		}
 		r->nspid = pid_in_ns(u->thread_pid, NULL);
 		if (r->nspid == 1)
 			fresh.flags |= PROC_IN_TREE;

@@ -189,8 +189,12 @@ func (a *app) getevents(ctx context.Context, f *geteventsFlags) error {
 	}
 }
 
-// warningKey is what the agent's warnings about a request have in the header of the stream.
-const warningKey = "tetragon-warning"
+// What the agent tells besides events: warnings about the request in the header, and in the trailer how many events this
+// client was too slow for.
+const (
+	warningKey = "tetragon-warning"
+	droppedKey = "tetragon-dropped"
+)
 
 // stream prints the events of one connection.
 func (a *app) stream(ctx context.Context, req *tetragon.GetEventsRequest, write eventWriter, out *bufio.Writer) error {
@@ -213,6 +217,9 @@ func (a *app) stream(ctx context.Context, req *tetragon.GetEventsRequest, write 
 			return ev, err
 		}
 		err = pump(ctx, next, write, out)
+		if n := s.Trailer().Get(droppedKey); len(n) == 1 && n[0] != "0" {
+			a.warn(n[0] + " events were dropped because they were not read fast enough")
+		}
 		switch code := status.Code(err); {
 		case code == codes.Canceled:
 			return nil // the agent stops, or we do

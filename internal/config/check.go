@@ -128,6 +128,23 @@ func (ck *checker) pairs() {
 	if c.ServerTLSCertFile != "" && (c.ServerAddress == "" || strings.HasPrefix(c.ServerAddress, unixScheme)) {
 		ck.fail("server-tls-cert-file", "needs a TCP address in server-address")
 	}
+	tcp := c.ServerAddress != "" && !strings.HasPrefix(c.ServerAddress, unixScheme)
+	switch {
+	case tcp && c.ServerTLSCertFile == "" && !c.ServerInsecure:
+		ck.fail("server-address", "TCP needs server-tls-cert-file and server-tls-key-file; use unix:///path, or, if everybody who "+
+			"reaches the port may read all events, server-insecure")
+	case c.ServerInsecure && (!tcp || c.ServerTLSCertFile != ""):
+		c.Warnings = append(c.Warnings, ck.place("server-insecure")+": has no effect: there is no TCP without TLS")
+	}
+	if len(c.ServerTLSAdminNames) > 0 && !c.ServerTLSRequireCert {
+		ck.fail("server-tls-admin-names", "needs server-tls-require-client-cert")
+	}
+	if c.ServerReadOnlyGroup != "" && c.ServerReadOnlySocket == "" {
+		ck.fail("server-read-only-group", "needs server-read-only-socket")
+	}
+	if c.ServerReadOnlySocket != "" && !filepath.IsAbs(c.ServerReadOnlySocket) {
+		ck.fail("server-read-only-socket", "%q is not an absolute path", c.ServerReadOnlySocket)
+	}
 
 	if len(c.EnableAncestors) > 0 && !contains(c.EnableAncestors, "base") {
 		c.Warnings = append(c.Warnings, ck.place("enable-ancestors")+
@@ -151,8 +168,8 @@ func (ck *checker) paths() {
 			ck.fail(p.key, "%q is not an absolute path", p.path)
 		}
 	}
-	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/\x00") {
-		ck.fail("bpf-dir", "%q is not the name of a directory; write one name without a slash", c.BPFDir)
+	if c.BPFDir == "" || c.BPFDir == "." || c.BPFDir == ".." || strings.ContainsAny(c.BPFDir, "/.\x00") {
+		ck.fail("bpf-dir", "%q is not the name of a directory of a BPF file system; write one name without a slash and without a dot", c.BPFDir)
 	}
 }
 

@@ -40,6 +40,7 @@ type Config struct {
 	BPFDir             string // one path component below the bpffs root
 	ReleasePinnedBPF   bool
 	KeepSensorsOnExit  bool
+	OneShot            bool
 	DisableKprobeMulti bool
 
 	// Buffers and caches.
@@ -72,6 +73,11 @@ type Config struct {
 	ServerTLSKeyFile          string
 	ServerTLSClientCAFiles    []string
 	ServerTLSRequireCert      bool
+	ServerTLSAdminNames       []string // names in certificates whose clients may change policies; empty: all of them
+	ServerInsecure            bool     // TCP may do without TLS
+	ServerSocketGroup         string   // empty: the socket is its owner's alone
+	ServerReadOnlySocket      string   // absolute path of a socket whose clients may only read; empty: none
+	ServerReadOnlyGroup       string
 	EnableDeprecatedPolicyRPC bool
 	PersistGRPCPolicies       bool
 	PersistGRPCPoliciesDir    string

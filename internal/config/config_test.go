@@ -175,6 +175,7 @@ metrics-label-filter namespace,workload,pod,binary
 metrics-max-series 4096
 metrics-server
 netns-dir /var/run/docker/netns/
+one-shot false
 parents-map-enabled false
 parents-map-entries 0
 parents-map-size
@@ -193,6 +194,11 @@ release-pinned-bpf true
 retprobes-cache-size 4096
 run-dir /var/run/tetragon/
 server-address unix:///var/run/tetragon/tetragon.sock
+server-insecure false
+server-read-only-group
+server-read-only-socket
+server-socket-group
+server-tls-admin-names
 server-tls-cert-file
 server-tls-client-ca-files
 server-tls-key-file
@@ -418,9 +424,9 @@ func TestLoad_types(t *testing.T) {
 		{"empty text clears", nil, "username-metadata: unix\nserver-address: \"\"", func(c *Config) any { return c.ServerAddress }, ""},
 		{"run-dir moves the socket", []string{"--run-dir=/tmp/r"}, "", func(c *Config) any { return c.ServerAddress },
 			"unix:///tmp/r/tetragon.sock"},
-		{"tcp", []string{"--server-address=localhost"}, "", func(c *Config) any { return c.Listeners() },
+		{"tcp", []string{"--server-address=localhost", "--server-insecure"}, "", func(c *Config) any { return c.Listeners() },
 			[]Listener{{"tcp", "localhost:54321"}, {"unix", "/var/run/tetragon/tetragon.sock"}}},
-		{"tcp v6", []string{"--server-address=[::1]:1"}, "", func(c *Config) any { return c.Listeners()[0] },
+		{"tcp v6", []string{"--server-address=[::1]:1", "--server-insecure"}, "", func(c *Config) any { return c.Listeners()[0] },
 			Listener{"tcp", "[::1]:1"}},
 		{"empty yaml", nil, "# nothing\n", func(c *Config) any { return c.Verbose }, 0},
 	}
@@ -503,8 +509,11 @@ func TestLoad_bad(t *testing.T) {
 				"export-rate-limit: -2 is too small; the least is -1", "verbose: 3 is not 0, 1 or 2",
 				"process-cache-gc-interval: 0s is not above 0", "rotation-interval: -1s is negative"}},
 		{name: "tls", args: []string{"--server-tls-key-file=k", "--server-tls-client-ca-files=a"},
-			want: []string{"server-tls-key-file: not yet supported", "server-tls-client-ca-files: not yet supported",
-				"server-tls-key-file: needs server-tls-cert-file", "client-ca-files: needs server-tls-require-client-cert"}},
+			want: []string{"server-tls-key-file: needs server-tls-cert-file", "client-ca-files: needs server-tls-require-client-cert"}},
+		{name: "TCP without TLS", args: []string{"--server-address=localhost:1"}, want: []string{"server-address: TCP needs server-tls-cert-file"}},
+		{name: "roles", args: []string{"--server-tls-admin-names=a", "--server-read-only-group=b"},
+			want: []string{"server-tls-admin-names: needs server-tls-require-client-cert", "server-read-only-group: needs server-read-only-socket"}},
+		{name: "read-only socket", args: []string{"--server-read-only-socket=r.sock"}, want: []string{`"r.sock" is not an absolute path`}},
 		{name: "config-dir", args: []string{"--config-dir=/nowhere/at/all"},
 			want: []string{"read configuration directory: open /nowhere/at/all: no such file"}},
 		{name: "empty enumeration", drop: map[string]string{"username-metadata": ""},

@@ -37,10 +37,8 @@ const (
 	whyExact     = "the process table mirrors the living processes exactly and needs no retries"
 	whyStorage   = "processes live in task storage, which grows with them"
 	whyNoFilter  = "policies hold for all processes"
-	whyNoPersist = "policies that came by gRPC are forgotten when the agent stops"
-	whyNoPin     = "nothing is pinned"
+	whyTakeOver  = "what an earlier run left goes on until this one has taken over"
 	whyNoQueue   = "there is no queue between the reader and the handler"
-	whyNoTLS     = "the gRPC server speaks on a unix socket, without TLS"
 	whyNoPods    = "Kubernetes is not supported yet"
 	whyNoCRI     = "container runtimes are not asked yet"
 	whyNoAggr    = "there is no type of event that is aggregated, so each is passed on, as upstream does"
@@ -167,23 +165,33 @@ func serverRows() []row {
 			help: "gRPC: unix:///path, or host:port for TCP and the socket in run-dir; empty: none; " +
 				"unless set: the socket in run-dir"},
 		{key: "server-tls-cert-file", field: func(c *Config) any { return &c.ServerTLSCertFile },
-			status: later, why: whyNoTLS, help: "PEM certificate"},
+			help: "PEM certificate for TCP; read again when it changes"},
 		{key: "server-tls-key-file", field: func(c *Config) any { return &c.ServerTLSKeyFile },
-			status: later, why: whyNoTLS, help: "PEM key"},
+			help: "PEM key"},
 		{key: "server-tls-client-ca-files", spaces: true,
-			field:  func(c *Config) any { return &c.ServerTLSClientCAFiles },
-			status: later, why: whyNoTLS, help: "PEM bundles of authorities for client certificates"},
+			field: func(c *Config) any { return &c.ServerTLSClientCAFiles },
+			help:  "PEM bundles of authorities for client certificates"},
 		{key: "server-tls-require-client-cert", def: "false",
-			field:  func(c *Config) any { return &c.ServerTLSRequireCert },
-			status: later, why: whyNoTLS, help: "ask clients for a certificate"},
+			field: func(c *Config) any { return &c.ServerTLSRequireCert },
+			help:  "serve only clients with a certificate; others on TCP may only read"},
+		{key: "server-tls-admin-names", field: func(c *Config) any { return &c.ServerTLSAdminNames },
+			help: "names in client certificates that may change policies and settings; empty: every certificate may"},
+		{key: "server-insecure", def: "false", field: func(c *Config) any { return &c.ServerInsecure },
+			help: "allow TCP without TLS, for reading: everybody who reaches the port sees all events"},
+		{key: "server-socket-group", field: func(c *Config) any { return &c.ServerSocketGroup },
+			help: "group that may use the socket as well, and so change policies; empty: its owner alone"},
+		{key: "server-read-only-socket", field: func(c *Config) any { return &c.ServerReadOnlySocket },
+			help: "path of a second socket, whose clients may read events but change nothing"},
+		{key: "server-read-only-group", field: func(c *Config) any { return &c.ServerReadOnlyGroup },
+			help: "group that may use the second socket"},
 		{key: "enable-deprecated-tracingpolicy-grpc", def: "false",
 			field: func(c *Config) any { return &c.EnableDeprecatedPolicyRPC },
 			help:  "accept EnableTracingPolicy and DisableTracingPolicy"},
 		{key: "persist-grpc-policies", def: "false", field: func(c *Config) any { return &c.PersistGRPCPolicies },
-			status: later, why: whyNoPersist, help: "keep policies that came by gRPC"},
+			help: "keep policies that came by gRPC; they come back with the next agent, or it does not start"},
 		{key: "persist-grpc-policies-dir", def: "/var/run/tetragon/grpc-policies",
-			field:  func(c *Config) any { return &c.PersistGRPCPoliciesDir },
-			status: later, why: whyNoPersist, help: "where to keep them"},
+			field: func(c *Config) any { return &c.PersistGRPCPoliciesDir },
+			help:  "where to keep them"},
 		{key: "health-server-address", field: func(c *Config) any { return &c.HealthServerAddress },
 			help: "grpc.health.v1 on this TCP address, such as :6789; empty: none"},
 		{key: "health-server-interval", def: "10", field: func(c *Config) any { return &c.HealthServerInterval },
@@ -215,7 +223,7 @@ func kernelRows() []row {
 		{key: "bpf-lib", def: "/var/lib/tetragon/", field: func(c *Config) any { return &c.BPFLib },
 			status: accepted, why: whyEmbedded, help: "directory of BPF objects"},
 		{key: "bpf-dir", def: "tetragon", field: func(c *Config) any { return &c.BPFDir },
-			status: accepted, why: "nothing is pinned yet", help: "name of the directory below the bpffs root"},
+			help: "directory below the root of the BPF file system, for what outlives the agent"},
 		{key: "procfs", def: "/proc/", field: func(c *Config) any { return &c.ProcFS },
 			help: "procfs of the host"},
 		{key: "verbose", def: "0", field: func(c *Config) any { return &c.Verbose },
@@ -234,9 +242,11 @@ func kernelRows() []row {
 			status: accepted, why: "network namespaces are not looked up by name",
 			help: "directory of network namespaces"},
 		{key: "release-pinned-bpf", def: "true", field: func(c *Config) any { return &c.ReleasePinnedBPF },
-			status: accepted, why: whyNoPin, help: "remove what an earlier run pinned"},
+			status: accepted, why: whyTakeOver, help: "remove what an earlier run pinned"},
 		{key: "keep-sensors-on-exit", def: "false", field: func(c *Config) any { return &c.KeepSensorsOnExit },
-			status: later, why: whyNoPin, help: "leave sensors in the kernel at exit"},
+			help: "leave all programs in the kernel when the agent is stopped; the next agent takes over"},
+		{key: "one-shot", def: "false", field: func(c *Config) any { return &c.OneShot },
+			help: "load the policies of files and end; they work on until the next agent takes over, for early boot"},
 		{key: "disable-kprobe-multi", def: "false", field: func(c *Config) any { return &c.DisableKprobeMulti },
 			help: "attach a program to each function of a list instead of one to all of them (kprobe.multi)"},
 		{key: "use-perf-ring-buffer", def: "false", field: func(c *Config) any { return &c.UsePerfRingBuffer },

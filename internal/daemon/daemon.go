@@ -113,8 +113,24 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("find the name of this node: %w; set NODE_NAME", err)
 	}
+	pins, err := sensor.OpenPins(sensor.PinOptions{Dir: cfg.BPFDir, Version: o.Version, Log: log})
+	if err != nil {
+		return err
+	}
+	leave := false // what is pinned stays
+	undo.add(func() {
+		if err := pins.Close(leave); err != nil {
+			log.Warn("end the pins", "err", err)
+		}
+	})
+	tellPrior(log, pins.Prior())
+	if n := pins.Note(); n != "" {
+		lacks = append(lacks, n)
+	}
+
 	sizes := plannedSizes(cfg, facts.CPUs)
 	base, err := sensor.Load(sensor.Options{
+		Pins:  pins,
 		Facts: facts, RingBytes: sizes.ring,
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
@@ -124,14 +140,22 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	undo.add(func() {
-		if err := base.Close(); err != nil {
+		end := base.Close
+		if leave {
+			end = base.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the sensor", "err", err)
 		}
 	})
 
 	manager := sensor.NewManager(sensor.ManagerOptions{Base: base, Facts: keeper.get, Log: log, Verbose: cfg.Verbose > 0})
 	undo.add(func() {
-		if err := manager.Close(); err != nil {
+		end := manager.Close
+		if leave {
+			end = manager.Leave
+		}
+		if err := end(); err != nil {
 			log.Warn("close the hooks of policies", "err", err)
 		}
 	})
@@ -145,7 +169,7 @@ func Run(ctx context.Context, o Options) error {
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
 	filters.offers.Message = encoder.Message
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != ""})
+	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != "", pins: pins})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
@@ -162,7 +186,18 @@ func Run(ctx context.Context, o Options) error {
 	eo.RedactArgs, eo.RedactEnv = secrets.arguments, secrets.environment
 	l.enricher = enrich.New(eo)
 	l.mappings = newMappings(ledger, log, cfg.ProcFS)
-	pols := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	pols, err := policyLane(cfg, manager, keeper, l.mappings.want, log)
+	if err != nil {
+		return err
+	}
+	if cfg.OneShot {
+		if err := oneShot(ctx, cfg, base, pins, readyMade, pols, o.Stderr); err != nil {
+			return err
+		}
+		leave = true
+		log.Info("policies are loaded and stay", "map_bytes", base.MapBytes())
+		return nil
+	}
 	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log})
 	closeSinks := func() {
 		c, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -197,7 +232,18 @@ func Run(ctx context.Context, o Options) error {
 	now := new(atomic.Pointer[config.Config])
 	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
-	api, address, err := serveAPI(cfg, now, o.Version, l.sinks, file, ledger, calls, pols, func() []string { return append(notes(lacks, base), memory.String()) }, sizes.streamRoom, filters.offers, log)
+	so := server.Options{
+		Version: o.Version, Events: l.sinks, Filter: filters.offers, Queue: int(cfg.EventQueueSize), QueueBytes: sizes.streamRoom, Ledger: ledger,
+		Notes: func() []string { return append(notes(lacks, base), memory.String()) }, Log: log, Level: level, Info: func() server.Info { return info(now.Load()) },
+		Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
+		Processes: func(ctx context.Context, w server.ProcessesWanted) ([]server.Process, error) {
+			return l.processes(ctx, encoder, w)
+		},
+	}
+	if file != nil {
+		so.EventLog = file
+	}
+	api, address, err := serveAPI(cfg, so, log)
 	if err != nil {
 		return err
 	}
@@ -214,8 +260,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(stopHTTP)
 
+	from := bootNow()
 	if err := base.Attach(); err != nil {
 		return err
+	}
+	if err := l.openPast(pins.Prior(), from, bootNow()); err != nil {
+		log.Warn("read what an earlier agent left", "err", err)
 	}
 	for _, n := range notes(lacks, base) {
 		log.Warn("this kernel cannot do everything", "lacks", n)
@@ -235,6 +285,18 @@ func Run(ctx context.Context, o Options) error {
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
+		err = pins.Commit()
+	}
+	if err == nil && laneCtx.Err() == nil {
+		l.leave.Store(cfg.KeepSensorsOnExit)
+		close(l.took)
+		select {
+		case <-l.over:
+			undo.add(removePrior(log, pins.Prior()))
+		case <-laneCtx.Done():
+		}
+	}
+	if err == nil {
 		removeInfo, err = writeInfo(cfg, address)
 	}
 	if err == nil {
@@ -249,6 +311,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	err = errors.Join(err, <-ended)
 
+	leave = l.leave.Load()
 	// The sinks empty their queues while the API still serves, then the account is complete.
 	closeSinks()
 	undo.run()
@@ -257,6 +320,57 @@ func Run(ctx context.Context, o Options) error {
 		err = perr
 	}
 	return err
+}
+
+// oneShot loads what there is at the start and leaves it to the next agent. A policy that cannot be loaded is an error, as
+// nobody would be there to ask.
+func oneShot(ctx context.Context, cfg *config.Config, base *sensor.Base, pins *sensor.Pins, readyMade []string, pols *registry.Registry, tell io.Writer) error {
+	if n := pins.Note(); n != "" {
+		return fmt.Errorf("one-shot (%s): %s", cfg.Source("one-shot"), n)
+	}
+	if err := base.Attach(); err != nil {
+		return err
+	}
+	if err := loadPolicies(ctx, cfg, readyMade, pols, tell); err != nil {
+		return err
+	}
+	for _, s := range pols.List("") {
+		if s.State == registry.StateLoadError {
+			return fmt.Errorf("load policy %s: %s", s.Key, s.Error)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("load policies: %w", err)
+	}
+	if err := errors.Join(pins.Beat(&sensor.Counts{}), pins.Commit()); err != nil {
+		return err
+	}
+	return pins.Prior().Remove()
+}
+
+// tellPrior says what earlier agents left.
+func tellPrior(log *slog.Logger, p *sensor.Prior) {
+	if p == nil {
+		return
+	}
+	log.Info("an earlier agent's programs are there: they go on until ours have taken over", "generation", p.String(), "stale", p.Stale())
+}
+
+// removePrior ends what an earlier agent left, which takes a while if there are many hooks. It returns what waits for that.
+func removePrior(log *slog.Logger, p *sensor.Prior) (wait func()) {
+	done := make(chan struct{})
+	if p == nil {
+		return func() {}
+	}
+	go func() {
+		defer close(done)
+		if err := p.Remove(); err != nil {
+			log.Warn("remove what an earlier agent left", "err", err)
+			return
+		}
+		log.Info("took over from an earlier agent", "generation", p.String())
+	}()
+	return func() { <-done }
 }
 
 // notes says what this kernel lacks.
@@ -354,33 +468,25 @@ func (f *filters) export() export.Matcher {
 }
 
 // serveAPI starts the gRPC services. It returns how to stop them, and what tetra dials.
-func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version string, sinks *export.Set, file *export.File, ledger *metrics.Ledger, calls *metrics.RPCs, pols *registry.Registry, notes func() []string, streamRoom int, offers filter.Options, log *slog.Logger) (stop func(), address string, err error) {
+func serveAPI(cfg *config.Config, so server.Options, log *slog.Logger) (stop func(), address string, err error) {
 	var undo stops
 	defer func() {
 		if err != nil {
 			undo.run()
 		}
 	}()
-	var addrs []server.Address
-	for _, l := range cfg.Listeners() {
-		addrs = append(addrs, server.Address{Network: l.Network, Address: l.Address})
+	addrs, err := addresses(cfg, log)
+	if err != nil {
+		return nil, "", err
 	}
 	if len(addrs) > 0 {
 		ls, err := server.Listen(addrs, log)
 		if err != nil {
 			return nil, "", err
 		}
-		so := server.Options{
-			Version: version, Events: sinks, Filter: offers, Queue: int(cfg.EventQueueSize), QueueBytes: streamRoom, Ledger: ledger, Notes: notes, Log: log,
-			Info:     func() server.Info { return info(now.Load()) },
-			Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
-		}
-		if file != nil {
-			so.EventLog = file
-		}
 		s := server.New(so)
-		for _, l := range ls {
-			if l.Addr().Network() == "unix" {
+		for i, l := range ls {
+			if l.Addr().Network() == "unix" && !addrs[i].ReadOnly {
 				address = server.Target(l)
 			}
 			go s.Serve(l)
@@ -396,6 +502,36 @@ func serveAPI(cfg *config.Config, now *atomic.Pointer[config.Config], version st
 		undo.add(h.Stop)
 	}
 	return undo.run, address, nil
+}
+
+// addresses are where the gRPC services listen, and what each kind of client may do there.
+func addresses(cfg *config.Config, log *slog.Logger) ([]server.Address, error) {
+	var addrs []server.Address
+	for _, l := range cfg.Listeners() {
+		a := server.Address{Network: l.Network, Address: l.Address}
+		switch l.Network {
+		case "unix":
+			a.Group = cfg.ServerSocketGroup
+		case "tcp":
+			a.Insecure, a.Admins = cfg.ServerInsecure, cfg.ServerTLSAdminNames
+			if cfg.ServerTLSCertFile != "" {
+				var err error
+				a.TLS, err = server.NewTLS(server.TLSOptions{
+					CertFile: cfg.ServerTLSCertFile, KeyFile: cfg.ServerTLSKeyFile, ClientCAFiles: cfg.ServerTLSClientCAFiles, Log: log,
+				})
+				if err != nil {
+					return nil, err
+				}
+			}
+		}
+		addrs = append(addrs, a)
+	}
+	if cfg.ServerReadOnlySocket != "" {
+		addrs = append(addrs, server.Address{
+			Network: "unix", Address: cfg.ServerReadOnlySocket, ReadOnly: true, Group: cfg.ServerReadOnlyGroup,
+		})
+	}
+	return addrs, nil
 }
 
 // info is what GetInfo tells.

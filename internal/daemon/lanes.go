@@ -39,6 +39,8 @@ type laneOptions struct {
 
 	countBinaries bool // for metrics that somebody may read
 	latency       bool // measure how long each record takes
+
+	pins *sensor.Pins
 }
 
 // lane is the event lane: one goroutine, from the ring to the queues of the sinks.
@@ -56,12 +58,19 @@ type lane struct {
 	last      sensor.Counts // what it said
 	lastBoot  uint64        // boot clock then
 	unfixed   bool          // records were lost since the last full snapshot
+	asks      chan func()   // what others want to know of what the lane owns, see do
+	ended     chan struct{} // closed when the lane takes no more of them
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
 
 	keepDead *atomic.Int64 // how many ended processes to remember; nil: as the table has it
 
-	stopping bool // what is in the ring is the last
+	past past          // of an earlier agent
+	took chan struct{} // closed by others when our hooks do what the earlier agent's did
+	over chan struct{} // closed by us when we need nothing of the earlier agent any more
+
+	leave    atomic.Bool // the kernel half goes on when the lane ends
+	stopping bool        // what is in the ring is the last
 
 	syscalls map[syscallKey]string // names of system calls that were counted
 
@@ -84,11 +93,13 @@ var ops = [abi.KindKinds]metrics.Op{
 }
 
 func newLane(o laneOptions) *lane {
-	l := &lane{laneOptions: o, snapshots: make(chan error, 1)}
+	l := &lane{laneOptions: o, snapshots: make(chan error, 1), took: make(chan struct{}), over: make(chan struct{}),
+		asks: make(chan func()), ended: make(chan struct{})}
 	var reasons []string
 	for k := 1; k < abi.KindKinds; k++ {
 		reasons = append(reasons, "ring_full_"+what[k])
 	}
+	reasons = append(reasons, reasonAway)
 	l.kernel = o.ledger.Stage("kernel", reasons...)
 	l.decoded = o.ledger.Stage("decode", "bad_record")
 	return l
@@ -96,6 +107,10 @@ func newLane(o laneOptions) *lane {
 
 // run is the lane. It returns when ctx ends and everything that had happened by then is with the sinks.
 func (l *lane) run(ctx context.Context) error {
+	if err := l.readPast(); err != nil {
+		l.log.Warn("read what an earlier agent left", "err", err)
+	}
+	took := l.took
 	if l.base.HasSnapshot() {
 		l.snapshot(false)
 	} else {
@@ -103,11 +118,18 @@ func (l *lane) run(ctx context.Context) error {
 		l.enricher.StartEmpty()
 		l.sinks.Batch(l.enricher.Events())
 	}
+	defer close(l.ended)
 	for ctx.Err() == nil {
 		if err := l.batch(l.reader.Next); err != nil {
 			return err
 		}
 		select {
+		case f := <-l.asks:
+			f()
+		case <-took:
+			took = nil
+			l.endPast()
+			close(l.over)
 		case err := <-l.snapshots:
 			if err != nil {
 				l.log.Warn("look at what lives", "err", err)
@@ -124,9 +146,11 @@ func (l *lane) run(ctx context.Context) error {
 
 	// Stop: nothing new, then what is there.
 	l.stopping = true
-	l.hooks.Detach()
-	if err := l.base.Detach(); err != nil {
-		l.log.Warn("detach", "err", err)
+	if !l.leave.Load() {
+		l.hooks.Detach()
+		if err := l.base.Detach(); err != nil {
+			l.log.Warn("detach", "err", err)
+		}
 	}
 	for more := true; more; {
 		n := 0
@@ -247,13 +271,16 @@ func (l *lane) account() error {
 	if err != nil {
 		return err
 	}
-	if c != l.last {
+	if c != l.last || l.past.untold() {
 		if err := l.settle(&c); err != nil {
 			return err
 		}
 	}
 	if l.keepDead != nil {
 		l.table.Keep(int(l.keepDead.Load()))
+	}
+	if err := l.pins.Beat(&c); err != nil {
+		return err
 	}
 	s := l.table.Stats()
 	l.counters.ProcessCacheSize.Store(int64(s.Live + s.Dead))
@@ -291,7 +318,7 @@ func (l *lane) trim() {
 // settle books a new reading.
 func (l *lane) settle(c *sensor.Counts) error {
 	var seen, sent uint64
-	dropped := make([]uint64, abi.KindKinds-1)
+	dropped := make([]uint64, abi.KindKinds) // the last: of an earlier agent
 	lost := false
 	var missed [len(l.counters.Missed)]uint64 // some kinds share a number
 	for k := 1; k < abi.KindKinds; k++ {
@@ -309,7 +336,17 @@ func (l *lane) settle(c *sensor.Counts) error {
 	for op, n := range missed {
 		l.counters.Missed[op][metrics.SendEAGAIN].Store(n)
 	}
-	l.kernel.Set(seen, sent, dropped)
+	if l.leave.Load() && l.stopping {
+		// What the kernel half sends from now on is the next agent's.
+		sent = l.decoded.Read().Seen - l.past.read
+		seen = sent
+		for _, n := range dropped {
+			seen += n
+		}
+	}
+	dropped[abi.KindKinds-1] = l.past.away()
+	l.kernel.Set(seen+l.past.read+l.past.away(), sent+l.past.read, dropped)
+	l.tellAway()
 	before := l.lastBoot
 	l.lastBoot = bootNow()
 	last := l.last

@@ -67,9 +67,16 @@ func (k *factsKeeper) drop() {
 }
 
 // policyLane is the policy lane, from a text to the kernel: parse, compile, and what the registry makes of the plan.
-func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper, loader func(bool) error, log *slog.Logger) *registry.Registry {
+func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper, loader func(bool) error, log *slog.Logger) (*registry.Registry, error) {
+	var store *registry.Store
+	if cfg.PersistGRPCPolicies {
+		var err error
+		if store, err = registry.OpenStore(cfg.PersistGRPCPoliciesDir); err != nil {
+			return nil, fmt.Errorf("persist-grpc-policies-dir (%s): %w", cfg.Source("persist-grpc-policies-dir"), err)
+		}
+	}
 	return registry.New(registry.Options{
-		Sensors: sensors, Loader: loader, Log: log,
+		Sensors: sensors, Loader: loader, Store: store, Log: log,
 		Parse: func(t registry.Text) (*policy.Policy, *policy.Diagnostics) {
 			return parse.YAML(t.Name, t.YAML, parse.Options{Getenv: t.Getenv})
 		},
@@ -81,12 +88,15 @@ func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper
 			pl, d := compile.Compile(p, f, compile.Options{DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks})
 			return pl, d, nil
 		},
-	})
+	}), nil
 }
 
-// loadPolicies loads what is there at the start: ready-made policies, then the directory, then the file. Only the file, which
+// loadPolicies loads what is there at the start: what an earlier agent was given by the API and kept, then ready-made policies, then the directory, then the file. Only the file, which
 // somebody named, ends the start if it cannot be loaded.
 func loadPolicies(ctx context.Context, cfg *config.Config, readyMade []string, r *registry.Registry, tell io.Writer) error {
+	if err := r.Restore(); err != nil {
+		return fmt.Errorf("persist-grpc-policies-dir (%s): %w", cfg.Source("persist-grpc-policies-dir"), err)
+	}
 	for _, n := range readyMade {
 		text, err := policies.Text(n)
 		if err != nil {

@@ -48,11 +48,25 @@ func agentFlags(dir string) []string {
 		"--export-filename=" + filepath.Join(dir, exportName),
 		"--server-address=unix://" + filepath.Join(dir, socketName),
 		"--run-dir=" + filepath.Join(dir, "run"),
-		"--bpf-dir=scenario-" + fmt.Sprint(os.Getpid()),
+		"--bpf-dir=" + pinDir(dir),
 		"--tracing-policy-dir=" + filepath.Join(dir, "policies"),
 		"--health-server-address=",
 		"--metrics-server=",
 	}
+}
+
+// bpffs is where agents pin things.
+const bpffs = "/sys/fs/bpf"
+
+// pinDir is the name of the directory of pins of a script's agents.
+func pinDir(dir string) string {
+	name := filepath.Base(filepath.Dir(dir)) + "-" + filepath.Base(dir) // of a script, or of a test's temporary directory
+	return fmt.Sprintf("scenario-%d-%s", os.Getpid(), strings.ReplaceAll(name, ".", "-"))
+}
+
+// removePins ends what killed agents of a script left in the kernel.
+func removePins(dir string) {
+	_ = os.RemoveAll(filepath.Join(bpffs, pinDir(dir)))
 }
 
 const (

@@ -41,6 +41,7 @@ func TestInstructions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer removePins(dir)
 	defer a.kill()
 	start := cpuTime(t, a)
 

@@ -51,6 +51,7 @@ func TestInstructions_policies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer removePins(dir)
 	defer a.kill()
 	c := &costs{t: t, a: a, dir: dir, serve: "unix://" + filepath.Join(dir, socketName)}
 	fmt.Printf("%-44s %12s %12s\n", "what", "is", "at most")

@@ -89,6 +89,9 @@ func params(dir string, f *facts) testscript.Params {
 			env.Setenv("SOCK", filepath.Join(env.WorkDir, socketName))
 			env.Setenv("TETRA", os.Getenv(envCLI))
 			env.Setenv("NODE", nodeName)
+			env.Setenv("TETRAGON", os.Getenv(envAgent))
+			env.Setenv("BPFDIR", pinDir(env.WorkDir))
+			env.Setenv("PINS", filepath.Join(bpffs, pinDir(env.WorkDir)))
 			env.Setenv("POLICIES", os.Getenv(envPolicies))
 			env.Setenv("CORPUS", os.Getenv(envCorpus))
 			env.Setenv("STORM", "2000")
@@ -134,6 +137,7 @@ func (s *script) cleanUp() {
 		_ = s.agent.kill()
 		s.agent.export.close()
 	}
+	removePins(s.dir)
 	for _, m := range []map[string]*background{s.victims, s.streams} {
 		for _, b := range m {
 			_ = b.cmd.Process.Kill()

@@ -39,6 +39,7 @@ type Options struct {
 	RealPath  bool // collect the real path of what is executed
 	Env       bool // collect environments
 	Verbose   bool // an error of the verifier holds its whole log
+	Pins      *Pins
 }
 
 // DefaultRingBytes holds what two busy cores make in about 100 ms.
@@ -47,6 +48,7 @@ const DefaultRingBytes = 4 << 20
 // Base is the base sensor: fork, exec, exit, changes of cgroup.
 type Base struct {
 	coll    *ebpf.Collection
+	pins    *Pins
 	links   []link.Link
 	iter    *link.Iter
 	missing []string
@@ -81,7 +83,7 @@ func Load(o Options) (*Base, error) {
 	// itself shows whether it mattered.
 	limitErr := rlimit.RemoveMemlock()
 
-	b := &Base{}
+	b := &Base{pins: o.Pins}
 	for _, h := range hooks {
 		if o.Facts.HasTracepoint(h.tracepoint) {
 			continue
@@ -109,6 +111,9 @@ func Load(o Options) (*Base, error) {
 		}
 	}
 	opts := ebpf.CollectionOptions{Cache: o.Facts.Cache}
+	if m := o.Pins.Prior().adopt("procs", layoutProcs); m != nil {
+		opts.MapReplacements = map[string]*ebpf.Map{"procs_before": m}
+	}
 	if opts.Cache == nil {
 		opts.Programs.KernelTypes = o.Facts.Types
 	}
@@ -128,6 +133,12 @@ func Load(o Options) (*Base, error) {
 			return nil, fmt.Errorf("load the base sensor: %w", err)
 		}
 		return nil, fmt.Errorf("load the base sensor: %w (the memory lock limit could not be raised either: %w; run with CAP_SYS_RESOURCE or LimitMEMLOCK=infinity)", err, limitErr)
+	}
+	for _, m := range []struct{ name, as string }{{"events", "events"}, {"procs", "procs"}, {".data.account", "account"}} {
+		if err := b.pins.pinMap(b.coll.Maps[m.name], m.as); err != nil {
+			b.coll.Close()
+			return nil, err
+		}
 	}
 	return b, nil
 }
@@ -178,6 +189,9 @@ func (b *Base) Attach() error {
 			return fmt.Errorf("attach %s to tracepoint %s: %w", h.prog, h.tracepoint, err)
 		}
 		b.links = append(b.links, l)
+		if err := b.pins.pinLink(l, "base_%s", h.prog); err != nil {
+			return err
+		}
 	}
 	if p := b.coll.Programs[snapshotProg]; p != nil {
 		it, err := link.AttachIter(link.IterOptions{Program: p})
@@ -289,10 +303,20 @@ func (b *Base) MapBytes() uint64 {
 }
 
 // Detach ends the flow of records; what is in the ring stays there to be read.
-func (b *Base) Detach() error {
+func (b *Base) Detach() error { return b.end(drop) }
+
+// Leave closes everything here; what is pinned goes on without us.
+func (b *Base) Leave() error {
+	err := b.end(link.Link.Close)
+	b.coll.Close()
+	return err
+}
+
+// end ends each link, and what is ours in any case.
+func (b *Base) end(one func(link.Link) error) error {
 	var errs []error
 	for i := len(b.links) - 1; i >= 0; i-- {
-		errs = append(errs, b.links[i].Close())
+		errs = append(errs, one(b.links[i]))
 	}
 	b.links = nil
 	// A snapshot that has begun ends first; it takes some milliseconds.

@@ -3,6 +3,8 @@
 package sensor
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +25,7 @@ type setTable struct {
 	byKey map[string]int
 	rows  map[int]*setRow
 	last  int
+	seeds map[uint64]int // numbers of an earlier agent, by the hash of the key
 }
 
 type setRow struct {
@@ -49,6 +52,10 @@ func (t *setTable) number(s plan.Set) (int, error) {
 	if len(t.rows) == gen.MaxSets {
 		return 0, fmt.Errorf("tell processes apart: all policies name %d different sets of binaries or pids already, which is all that there is room for", gen.MaxSets)
 	}
+	if n, ok := t.seeds[setHash(k)]; ok && t.rows[n] == nil {
+		t.byKey[k], t.rows[n] = n, &setRow{key: k, set: s}
+		return n, nil
+	}
 	// Bit 0 of each word says that the process is known; a number rests as long as possible before it is used again.
 	for n := t.last; ; {
 		if n = (n + 1) % (gen.MaxSets / 63 * 64); n%64 != 0 && t.rows[n] == nil {
@@ -56,6 +63,23 @@ func (t *setTable) number(s plan.Set) (int, error) {
 			return n, nil
 		}
 	}
+}
+
+// setHash is what a set is known by to another agent.
+func setHash(key string) uint64 {
+	h := sha256.Sum256([]byte(key))
+	return binary.NativeEndian.Uint64(h[:])
+}
+
+// seeded lists the sets that have the number which an earlier agent gave them.
+func (t *setTable) seeded() map[int]string {
+	out := make(map[int]string)
+	for n, r := range t.rows {
+		if s, ok := t.seeds[setHash(r.key)]; ok && s == n {
+			out[n] = r.key
+		}
+	}
+	return out
 }
 
 func (t *setTable) use(numbers []int) {
@@ -88,6 +112,8 @@ type classes struct {
 	links []link.Link    // of fork and exec
 	progs []*ebpf.Program
 	iter  *link.Iter
+
+	adopts bool // what an earlier agent's programs keep is to be taken over
 }
 
 // knows says whether the sets of these numbers are among those that the programs know.
@@ -129,12 +155,15 @@ func (t *tables) loadClasses(turn uint32, sets *setTable, numbers map[int]bool, 
 	for _, j := range jobs {
 		c.progs = append(c.progs, j.prog)
 	}
-	for _, p := range c.progs[:2] {
+	for i, p := range c.progs[:2] {
 		l, err := link.AttachTracing(link.TracingOptions{Program: p})
 		if err != nil {
 			return nil, fmt.Errorf("follow which binary processes run: attach: %w", err)
 		}
 		c.links = append(c.links, l)
+		if err := t.pins.pinLink(l, "class_%d_%d", turn, i); err != nil {
+			return nil, err
+		}
 	}
 	if c.iter, err = link.AttachIter(link.IterOptions{Program: c.progs[2]}); err != nil {
 		return nil, fmt.Errorf("follow which binary processes run: attach the task iterator: %w", err)
@@ -160,6 +189,12 @@ func (c *classes) run(t *tables, old *classes) error {
 		t.set64(t.variable("class_kept", i, 8), w)
 	}
 	pass, changed := t.variable("class_pass", 0, 4), t.variable("class_changed", 0, 4)
+	if c.adopts {
+		t.set32(pass, 2)
+		if err := c.walk(); err != nil {
+			return err
+		}
+	}
 	t.set32(pass, 0)
 	if err := c.walk(); err != nil {
 		return err
@@ -195,7 +230,7 @@ func (c *classes) close() error {
 		errs = append(errs, c.iter.Close())
 	}
 	for i := len(c.links) - 1; i >= 0; i-- {
-		errs = append(errs, c.links[i].Close())
+		errs = append(errs, drop(c.links[i]))
 	}
 	for _, p := range c.progs {
 		errs = append(errs, p.Close())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -226,6 +227,7 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 			return err
 		}
 		m.tables.layout.ForKernel(f.Types)
+		m.sets.seeds = m.o.Base.pins.Prior().seeds()
 	}
 	var u undo
 	var fresh []*program
@@ -632,6 +634,9 @@ func (m *Manager) attachAll(u *undo, fresh []*program, heads [sysDirs]map[call]*
 			return err
 		}
 		p.link = l // undone by whoever sees that there is one
+		if err := m.o.Base.pins.pinLink(l, "hook_%06d", p.p.ID); err != nil {
+			return err
+		}
 	}
 	for dir, d := range m.sys {
 		names := dispatchers[dir]
@@ -662,7 +667,10 @@ func (m *Manager) attachAll(u *undo, fresh []*program, heads [sysDirs]map[call]*
 			return fmt.Errorf("attach to tracepoint %s: %w", names.tracepoint, err)
 		}
 		d.link = l
-		u.add(func() { _ = l.Close(); d.link = nil })
+		u.add(func() { _ = drop(l); d.link = nil })
+		if err := m.o.Base.pins.pinLink(l, "%s_%d", names.prog, m.programs); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -687,6 +695,16 @@ func (m *Manager) classify(u *undo, progs []*program) (*classes, error) {
 	}
 	t := m.tables
 	m.turn++
+	prior := m.o.Base.pins.Prior()
+	adopted := &classes{sets: m.sets.seeded()}
+	if m.classes != nil || prior == nil || prior.removed || len(m.sets.seeds) == 0 {
+		adopted = nil
+		if err := t.before(nil); err != nil {
+			return nil, err
+		}
+	} else if err := t.before(prior.maps["classes"]); err != nil {
+		return nil, err
+	}
 	c, err := t.loadClasses(m.turn, m.sets, numbers, f, m.o.Verbose)
 	if err != nil {
 		return nil, err
@@ -703,6 +721,13 @@ func (m *Manager) classify(u *undo, progs []*program) (*classes, error) {
 			m.o.Log.Warn("detach the programs that follow processes", "err", err)
 		}
 	})
+	if err := t.noteSets(m.sets); err != nil {
+		return was, err
+	}
+	if adopted != nil {
+		c.adopts = true
+		return was, c.run(t, adopted)
+	}
 	return was, c.run(t, was)
 }
 
@@ -860,6 +885,53 @@ func (m *Manager) Detach() {
 			m.tables.enable(p.slot, ruleWords{})
 		}
 	}
+}
+
+// Leave closes everything here; what is pinned goes on without us, as it is now.
+func (m *Manager) Leave() error {
+	m.mu.Lock()
+	m.closed = true
+	for _, p := range m.idle {
+		if p.timer != nil {
+			p.timer.Stop()
+		}
+	}
+	m.mu.Unlock()
+	err := m.retired.wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tables == nil {
+		return err
+	}
+	errs := []error{err}
+	for _, p := range slices.Concat(slices.Concat(slices.Collect(maps.Values(m.points))...), m.idle) {
+		if p.link != nil {
+			errs = append(errs, p.link.Close())
+		}
+		if p.prog != nil {
+			errs = append(errs, p.prog.Close())
+		}
+	}
+	for _, d := range m.sys {
+		if d.link != nil {
+			errs = append(errs, d.link.Close(), d.prog.Close())
+		}
+		for _, b := range d.bodies {
+			errs = append(errs, b.prog.Close())
+		}
+	}
+	if c := m.classes; c != nil {
+		for _, l := range c.links {
+			errs = append(errs, l.Close())
+		}
+		for _, p := range c.progs {
+			errs = append(errs, p.Close())
+		}
+		errs = append(errs, c.iter.Close())
+	}
+	m.tables.close()
+	m.tables = nil
+	return errors.Join(errs...)
 }
 
 // Close detaches and frees everything. Detaching from many functions takes a while.

@@ -106,14 +106,14 @@ func (m *Manager) bury(r *retirement) error {
 	var errs []error
 	// The newest first, as what was made is undone; and what leads to others before those.
 	for i := len(r.links) - 1; i >= 0; i-- {
-		errs = append(errs, r.links[i].Close())
+		errs = append(errs, drop(r.links[i]))
 	}
 	if r.classes != nil {
 		errs = append(errs, r.classes.close())
 	}
 	for i := len(r.programs) - 1; i >= 0; i-- {
 		if l := r.programs[i].link; l != nil {
-			errs = append(errs, l.Close())
+			errs = append(errs, drop(l))
 		}
 	}
 	quiesce()

@@ -73,10 +73,12 @@ func (r *rows) left() int {
 
 // tables are the maps that all hook programs share.
 type tables struct {
+	pins   *Pins
 	lib    *ebpf.CollectionSpec // the library; programs are made of copies of its own
 	layout *gen.Layout
 	coll   *ebpf.Collection
 	bss    *ebpf.Memory
+	sets   *ebpf.Map         // for the next agent: number of a set -> what it is
 	sizes  map[string]uint32 // of the maps as they were made
 
 	slots, rules, stats *rows
@@ -94,7 +96,7 @@ func newTables(b *Base) (*tables, error) {
 	}
 	t := &tables{
 		lib: lib, slots: newRows(0, abi.LimitHookSlots), rules: newRows(0, abi.LimitRuleRows), stats: newRows(0, abi.LimitRuleRows),
-		needles: make(map[string]*needle), needleRows: newRows(0, abi.LimitNeedleRows), sizes: make(map[string]uint32),
+		pins: b.pins, needles: make(map[string]*needle), needleRows: newRows(0, abi.LimitNeedleRows), sizes: make(map[string]uint32),
 	}
 	if t.layout, err = gen.ReadLayout(lib); err != nil {
 		return nil, err
@@ -127,6 +129,22 @@ func newTables(b *Base) (*tables, error) {
 	if t.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
 		return nil, fmt.Errorf("make the tables of policies: %w", err)
 	}
+	// A table of programs is emptied when nobody has it open any more: what runs by it only does not count.
+	for _, name := range []string{"enter_bodies", "exit_bodies", "classes"} {
+		if err := t.pins.pinMap(t.coll.Maps[name], name); err != nil {
+			t.coll.Close()
+			return nil, err
+		}
+	}
+	if t.pins.Lasting() {
+		if t.sets, err = ebpf.NewMap(&ebpf.MapSpec{Name: "sets", Type: ebpf.Hash, KeySize: 4, ValueSize: 8, MaxEntries: gen.MaxSets * 2}); err == nil {
+			err = t.pins.pinMap(t.sets, "sets")
+		}
+		if err != nil {
+			t.coll.Close()
+			return nil, fmt.Errorf("make the map of sets: %w", err)
+		}
+	}
 	if t.bss, err = t.coll.Maps[".bss"].Memory(); err != nil {
 		t.coll.Close()
 		return nil, fmt.Errorf("map the switches of policies: %w", err)
@@ -134,7 +152,12 @@ func newTables(b *Base) (*tables, error) {
 	return t, nil
 }
 
-func (t *tables) close() { t.coll.Close() }
+func (t *tables) close() {
+	t.coll.Close()
+	if t.sets != nil {
+		_ = t.sets.Close()
+	}
+}
 
 // large are tables that take megabytes, and that only programs with rate limits or tracked sockets use. They are small until
 // such a program comes: programs that are loaded before have no use for the rows.
@@ -188,6 +211,44 @@ func (t *tables) renewClasses() error {
 	}
 	_ = t.coll.Maps["classes"].Close()
 	t.coll.Maps["classes"] = m
+	return t.pins.pinMap(m, "classes")
+}
+
+// before puts a map in the place of what an earlier agent's programs keep with processes: theirs, or an empty one. Programs
+// that are loaded from now on read it.
+func (t *tables) before(m *ebpf.Map) (err error) {
+	if m != nil {
+		m, err = m.Clone()
+	} else {
+		m, err = ebpf.NewMap(t.lib.Maps["classes_before"].Copy())
+	}
+	if err != nil {
+		return fmt.Errorf("open the classes of an earlier agent: %w", err)
+	}
+	_ = t.coll.Maps["classes_before"].Close()
+	t.coll.Maps["classes_before"] = m
+	return nil
+}
+
+// noteSets tells the next agent which number each set has.
+func (t *tables) noteSets(sets *setTable) error {
+	if t.sets == nil {
+		return nil
+	}
+	var n uint32
+	var h uint64
+	for it := t.sets.Iterate(); it.Next(&n, &h); {
+		if r := sets.rows[int(n)]; r == nil || setHash(r.key) != h {
+			if err := t.sets.Delete(n); err != nil {
+				return fmt.Errorf("note the sets of processes: %w", err)
+			}
+		}
+	}
+	for n, r := range sets.rows {
+		if err := t.sets.Put(uint32(n), setHash(r.key)); err != nil {
+			return fmt.Errorf("note the sets of processes: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -8,9 +8,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,13 @@ var ErrOccupied = errors.New("occupied by another process")
 type Address struct {
 	Network string // "unix" or "tcp"
 	Address string // absolute path, or host:port
+
+	ReadOnly bool   // of a socket: its clients may change nothing
+	Group    string // of a socket: name or number of the group that may use it, too; empty: its owner alone
+
+	TLS      *TLS     // of TCP; nil: none, and clients may change nothing
+	Insecure bool     // of TCP: may do without TLS
+	Admins   []string // of TCP: names of certificates whose clients may change something; empty: all that are asked for
 }
 
 // Listen opens all addresses, or none.
@@ -46,24 +54,33 @@ func Listen(addrs []Address, log *slog.Logger) ([]net.Listener, error) {
 func listen(a Address, log *slog.Logger) (net.Listener, error) {
 	switch a.Network {
 	case "unix":
-		return listenUnix(a.Address)
+		l, err := listenUnix(a.Address, a.Group)
+		if err != nil {
+			return nil, err
+		}
+		return &listener{l, a}, nil
 	case "tcp":
-		return listenTCP(a.Address, log)
+		l, err := listenTCP(a, log)
+		if err != nil {
+			return nil, err
+		}
+		return &listener{l, a}, nil
 	}
 	return nil, errors.New("neither unix nor tcp")
 }
 
-// listenTCP serves loopback only: without TLS everybody who can reach the port reads all events.
-func listenTCP(addr string, log *slog.Logger) (net.Listener, error) {
-	host, port, err := net.SplitHostPort(addr)
+// listenTCP serves without TLS only by order: everybody who can reach the port reads all events then.
+func listenTCP(a Address, log *slog.Logger) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(a.Address)
 	if err != nil {
 		return nil, err
 	}
 	if host == "localhost" {
 		host = "127.0.0.1" // whatever this machine's resolver makes of it
 	}
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		return nil, errors.New("not a loopback address, and TLS is not supported yet; use localhost:PORT or unix:///PATH")
+	if a.TLS == nil && !a.Insecure {
+		return nil, errors.New("TCP needs server-tls-cert-file and server-tls-key-file; use a unix socket, unix:///PATH, or, if " +
+			"everybody who reaches the port may read all events, server-insecure")
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -72,7 +89,13 @@ func listenTCP(addr string, log *slog.Logger) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	log.Warn("every user of this machine can read events here, because there is no TLS", "address", l.Addr().String())
+	switch {
+	case a.TLS == nil:
+		log.Warn("everybody who can reach this port reads events, because there is no TLS", "address", l.Addr().String())
+	case !a.TLS.mutual():
+		log.Warn("everybody who can reach this port reads events, because clients need no certificate; "+
+			"see server-tls-require-client-cert", "address", l.Addr().String())
+	}
 	return l, nil
 }
 
@@ -84,7 +107,11 @@ const privateMax = 15
 
 // listenUnix makes the socket in a private directory, where its mode can be set before anybody can connect, and moves
 // it into place. A socket that nobody answers on, left by an agent that was killed, is replaced.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(path, group string) (net.Listener, error) {
+	gid, err := groupID(group)
+	if err != nil {
+		return nil, err
+	}
 	if !filepath.IsAbs(path) {
 		return nil, errors.New("the path must be absolute, as in unix:///run/tetragon.sock")
 	}
@@ -112,7 +139,14 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	l.SetUnlinkOnClose(false) // by then it has another name
 	u := &unixListener{UnixListener: l, path: path}
-	err = os.Chmod(tmp, 0o600)
+	mode := fs.FileMode(0o600)
+	if gid >= 0 {
+		mode = 0o660
+		err = os.Chown(tmp, -1, gid)
+	}
+	if err == nil {
+		err = os.Chmod(tmp, mode)
+	}
 	if err == nil {
 		u.id, err = os.Lstat(tmp)
 	}
@@ -123,6 +157,21 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return u, nil
+}
+
+// groupID returns the number of a group; -1 if there is none to be found.
+func groupID(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	if n, err := strconv.ParseUint(group, 10, 31); err == nil {
+		return int(n), nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, fmt.Errorf("find the group of the socket: %w; create it, or see server-socket-group", err)
+	}
+	return strconv.Atoi(g.Gid)
 }
 
 // vacant checks that nothing that lives, and nothing but a socket, has the path.

@@ -16,7 +16,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	"tetragon/api/v1/tetragon"
@@ -53,6 +56,9 @@ type Options struct {
 
 	EventLog EventLog // nil: no JSON export
 
+	Level     *slog.LevelVar                                            // of the log; nil: cannot be asked
+	Processes func(context.Context, ProcessesWanted) ([]Process, error) // the process table; nil: cannot be asked
+
 	Policies            Policies // nil: this agent runs none
 	DeprecatedPolicyRPC bool     // answer EnableTracingPolicy and DisableTracingPolicy
 
@@ -65,6 +71,7 @@ type Options struct {
 type Server struct {
 	opts    Options
 	grpc    *grpc.Server
+	health  *health.Server
 	stop    context.CancelFunc
 	stopped context.Context
 	streams atomic.Int64
@@ -76,12 +83,15 @@ func New(o Options) *Server {
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 256
 	}
-	s := &Server{opts: o}
+	s := &Server{opts: o, health: health.NewServer()}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.ChainUnaryInterceptor(s.countUnary, s.refuse),
-		grpc.StreamInterceptor(s.countStream))
+	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(newCodec()), grpc.Creds(newHandshakes()),
+		grpc.ChainUnaryInterceptor(s.countUnary, s.refuse), grpc.ChainStreamInterceptor(s.countStream, guardStream))
 	tetragon.RegisterFineGuidanceSensorsServer(s.grpc, sensors{server: s})
 	tetragon.RegisterEventLogServiceServer(s.grpc, eventLog{log: o.EventLog})
+	s.health.SetServingStatus(liveness, healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
 	return s
 }
 
@@ -99,6 +109,7 @@ const stopWait = 500 * time.Millisecond
 
 // Stop ends all streams, closes the listeners and removes their sockets.
 func (s *Server) Stop() {
+	s.health.Shutdown()
 	s.stop()
 	done := make(chan struct{})
 	go func() {
@@ -244,6 +255,9 @@ func (s sensors) GetInfo(context.Context, *tetragon.GetInfoRequest) (*tetragon.G
 
 // refuse answers what this agent does not do, with a sentence that says so.
 func (s *Server) refuse(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := mayCall(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
 	if text := s.policyRefusal(info.FullMethod); text != "" {
 		return nil, status.Error(codes.Unimplemented, text)
 	}
@@ -265,10 +279,6 @@ func refusal(method string) (string, bool) {
 		return "RemoveSensor is deprecated", true
 	case tetragon.FineGuidanceSensors_RuntimeHook_FullMethodName:
 		return "RuntimeHook: this agent does not follow container runtimes yet", true
-	case tetragon.FineGuidanceSensors_GetDebug_FullMethodName:
-		return "GetDebug: not supported yet", true
-	case tetragon.FineGuidanceSensors_SetDebug_FullMethodName:
-		return "SetDebug: not supported yet", true
 	}
 	return "", false
 }

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"tetragon/api/v1/tetragon"
 	"tetragon/internal/event"
@@ -411,9 +412,83 @@ func TestGetVersion_andInfo(t *testing.T) {
 	}
 }
 
+func TestDebug(t *testing.T) {
+	process, err := proto.Marshal(&tetragon.Process{Pid: wrapperspb.UInt32(7), Binary: "/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wanted server.ProcessesWanted
+	level := new(slog.LevelVar)
+	a := start(t, server.Options{Level: level, Processes: func(_ context.Context, w server.ProcessesWanted) ([]server.Process, error) {
+		wanted = w
+		return []server.Process{{Alive: true, Refs: 3, Encoded: process}, {Refs: 1}, {}}, nil
+	}})
+	c := a.client(t)
+	for _, l := range []tetragon.LogLevel{tetragon.LogLevel_LOG_LEVEL_TRACE, tetragon.LogLevel_LOG_LEVEL_DEBUG, tetragon.LogLevel_LOG_LEVEL_ERROR, tetragon.LogLevel_LOG_LEVEL_INFO} {
+		if _, err := c.SetDebug(t.Context(), &tetragon.SetDebugRequest{Arg: &tetragon.SetDebugRequest_Level{Level: l}}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.GetDebug(t.Context(), &tetragon.GetDebugRequest{})
+		if err != nil || got.GetLevel() != l {
+			t.Errorf("level %v, %v, want %v", got, err, l)
+		}
+	}
+	for name, req := range map[string]*tetragon.SetDebugRequest{
+		"level: 99 is not known":  {Arg: &tetragon.SetDebugRequest_Level{Level: 99}},
+		"level: not given":        {},
+		"flag: CONFIG_FLAG_DUMP_": {Flag: tetragon.ConfigFlag_CONFIG_FLAG_DUMP_PROCESS_CACHE},
+	} {
+		if _, err := c.SetDebug(t.Context(), req); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v: %v, want %q", req, err, name)
+		}
+	}
+	if level.Level() != slog.LevelInfo {
+		t.Errorf("a refused change left level %v", level.Level())
+	}
+	if _, err := c.GetDebug(t.Context(), &tetragon.GetDebugRequest{Flag: 9}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("unknown flag: %v", err)
+	}
+	got, err := c.GetDebug(t.Context(), &tetragon.GetDebugRequest{
+		Flag: tetragon.ConfigFlag_CONFIG_FLAG_DUMP_PROCESS_CACHE,
+		Arg:  &tetragon.GetDebugRequest_Dump{Dump: &tetragon.DumpProcessCacheReqArgs{SkipZeroRefcnt: true}},
+	})
+	if err != nil || wanted != (server.ProcessesWanted{ReferredTo: true}) {
+		t.Fatalf("asked for %+v: %v", wanted, err)
+	}
+	var said []string
+	for _, p := range got.GetProcesses().GetProcesses() {
+		said = append(said, fmt.Sprint(p.GetProcess().GetPid().GetValue(), " ", p.GetColor(), " ", p.GetRefcnt().GetValue()))
+	}
+	if d := cmp.Diff([]string{"0 deletePending 1", "0 deleteReady 0", "7 inUse 3"}, said); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestGetEvents_tellsWhatWasMissed: at its end, a stream says how many events its client was too slow for.
+func TestGetEvents_tellsWhatWasMissed(t *testing.T) {
+	a := start(t, server.Options{Queue: 1})
+	st := a.stream(t.Context(), t, &tetragon.GetEventsRequest{FieldFilters: []*tetragon.FieldFilter{{}}})
+	if head, err := st.Header(); err != nil || len(head.Get(server.WarningKey)) != 1 {
+		t.Errorf("header %v, %v: want a warning about the filter without fields", head, err)
+	}
+	a.set.Batch(execs("a", "b", "c"))
+	_ = a.set.Close(t.Context())
+	if got := next(t, st); got != "a" {
+		t.Errorf("got %q", got)
+	}
+	if _, err := st.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("end: %v", err)
+	}
+	if tr := st.Trailer(); fmt.Sprint(tr.Get(server.SeenKey), tr.Get(server.DroppedKey)) != "[3] [2]" {
+		t.Errorf("trailer %v", tr)
+	}
+}
+
 // Every method that does nothing says so in words of its own.
 func TestUnimplemented(t *testing.T) {
-	done := map[string]bool{"GetEvents": true, "GetHealth": true, "GetVersion": true, "GetInfo": true}
+	done := map[string]bool{
+		"GetEvents": true, "GetHealth": true, "GetVersion": true, "GetInfo": true, "GetDebug": true, "SetDebug": true,
+	}
 	a := start(t, server.Options{})
 	conn := dial(t, "unix://"+a.socket)
 	for _, m := range tetragon.FineGuidanceSensors_ServiceDesc.Methods {
@@ -499,7 +574,7 @@ func TestListen_unix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "t.sock")
 	open := func() net.Listener {
 		t.Helper()
-		ls, err := server.Listen([]server.Address{{"unix", path}}, quiet())
+		ls, err := server.Listen([]server.Address{{Network: "unix", Address: path}}, quiet())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -521,7 +596,7 @@ func TestListen_unix(t *testing.T) {
 	if got := server.Target(first); got != "unix://"+path {
 		t.Errorf("target %s", got)
 	}
-	if _, err := server.Listen([]server.Address{{"unix", path}}, quiet()); !errors.Is(err, server.ErrOccupied) {
+	if _, err := server.Listen([]server.Address{{Network: "unix", Address: path}}, quiet()); !errors.Is(err, server.ErrOccupied) {
 		t.Errorf("second agent: %v", err)
 	}
 	// An agent that was killed leaves its socket.
@@ -547,7 +622,7 @@ func TestListen_unix(t *testing.T) {
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
 	}
-	third, err := server.Listen([]server.Address{{"unix", path}}, quiet())
+	third, err := server.Listen([]server.Address{{Network: "unix", Address: path}}, quiet())
 	if err == nil || !strings.Contains(err.Error(), "something else than a socket") {
 		t.Errorf("a file in its place: %v, %v", third, err)
 	}
@@ -565,10 +640,8 @@ func TestListen_refuses(t *testing.T) {
 		{"relative", "unix", "t.sock", "must be absolute"},
 		{"long", "unix", "/" + strings.Repeat("x", 107), "the path has 108 bytes"},
 		{"long directory", "unix", "/tmp/" + strings.Repeat("x", 98) + "/s", "too long for a socket"},
-		{"all interfaces", "tcp", "0.0.0.0:0", "not a loopback address"},
-		{"no host", "tcp", ":0", "not a loopback address"},
-		{"other host", "tcp", "192.0.2.1:0", "not a loopback address"},
-		{"name", "tcp", "example.org:0", "not a loopback address"},
+		{"no TLS", "tcp", "localhost:0", "TCP needs server-tls-cert-file"},
+		{"all interfaces without TLS", "tcp", ":0", "TCP needs server-tls-cert-file"},
 		{"no port", "tcp", "localhost", "missing port"},
 		{"taken port", "tcp", busy.Addr().String(), "occupied by another process"},
 		{"other network", "udp", "localhost:0", "neither unix nor tcp"},
@@ -576,7 +649,7 @@ func TestListen_refuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			good := filepath.Join(t.TempDir(), "good")
-			_, err := server.Listen([]server.Address{{"unix", good}, {tt.network, tt.address}}, quiet())
+			_, err := server.Listen([]server.Address{{Network: "unix", Address: good}, {Network: tt.network, Address: tt.address, Insecure: strings.Contains(tt.name, "taken")}}, quiet())
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), tt.address) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -590,7 +663,7 @@ func TestListen_refuses(t *testing.T) {
 func TestListen_loopback(t *testing.T) {
 	a := start(t, server.Options{Version: "v1"})
 	var log strings.Builder
-	ls, err := server.Listen([]server.Address{{"tcp", "localhost:0"}}, slog.New(slog.NewTextHandler(&log, nil)))
+	ls, err := server.Listen([]server.Address{{Network: "tcp", Address: "localhost:0", Insecure: true}}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,6 +99,11 @@ func (e *Encoder) Message(ev *event.Event) *tetragon.GetEventsResponse {
 	return m
 }
 
+// AppendProcess adds p's Process message in wire format, as events have it, and keeps nothing.
+func (e *Encoder) AppendProcess(b []byte, p *event.Process) []byte {
+	return e.buildProcess(p, false).AppendWire(b)
+}
+
 // message builds the message of ev in e's scratch. Its fragments are there in form f, not always in the other.
 func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 	e.loose = e.loose[:0]

@@ -79,6 +79,7 @@ type Enricher struct {
 	found    []*process.Entry // processes of the first snapshot
 	held     [][]byte         // other records that came meanwhile
 	heldMaps []Mapping
+	past     []pastRecord // what an earlier agent's ring still held, in its order
 
 	asked     uint64 // boot-clock time when the last full snapshot was asked for
 	snapshots uint64 // full snapshots seen so far
@@ -176,6 +177,28 @@ func latest(ls []event.Loss) int64 {
 	return at
 }
 
+// pastRecord is a record that an earlier agent had no time to read.
+type pastRecord struct {
+	raw  []byte
+	both bool // the present kernel half may have told the same
+}
+
+// bothWithin is how far apart two kernel halves may date the same thing: they are asked one after the other.
+const bothWithin = 50_000_000
+
+// Past takes in a record of a process that an earlier agent's kernel half made when nobody read it. It comes before all that
+// Record takes, and before the first snapshot. both says that the present kernel half was there as well, perhaps.
+func (e *Enricher) Past(r *decode.Record, both bool) {
+	e.stage.Seen(1)
+	e.past = append(e.past, pastRecord{aligned(r.Raw), both})
+}
+
+// aligned copies a record to an address that decode accepts: the allocator aligns what is a multiple of 8 long to 8.
+func aligned(raw []byte) []byte {
+	c := make([]byte, (len(raw)+7)&^7)
+	return c[:copy(c, raw)]
+}
+
 // Record takes in one record, which is not kept beyond the call.
 func (e *Enricher) Record(r *decode.Record) {
 	e.stage.Seen(1)
@@ -188,9 +211,7 @@ func (e *Enricher) Record(r *decode.Record) {
 			e.start()
 			return
 		}
-		// The copy starts at an address that decode accepts: the allocator aligns what is a multiple of 8 long to 8.
-		c := make([]byte, (len(r.Raw)+7)&^7)
-		e.held = append(e.held, c[:copy(c, r.Raw)])
+		e.held = append(e.held, aligned(r.Raw))
 		return
 	}
 	e.record(r)
@@ -218,13 +239,29 @@ func (e *Enricher) start() {
 			}
 		}
 	}
-	for _, p := range parentsFirst(e.found) {
+	// What lived before the earlier agent's records comes before them; what they tell of comes from them, and is right there.
+	early, late := e.splitByPast()
+	for _, p := range parentsFirst(early) {
 		e.setUser(p)
 		e.insert(p)
 	}
-	e.found = nil
-	e.drop(absorbed) // the end mark
 	var r decode.Record
+	for i := range e.past {
+		if decode.Decode(e.past[i].raw, &r) != nil { // it has been decoded once already
+			continue
+		}
+		if e.past[i].both && e.toldAgain(&r) {
+			e.drop(duplicate)
+			continue
+		}
+		e.record(&r)
+	}
+	for _, p := range parentsFirst(late) {
+		e.setUser(p)
+		e.insert(p)
+	}
+	e.found, e.past = nil, nil
+	e.drop(absorbed) // the end mark
 	for _, raw := range e.held {
 		if decode.Decode(raw, &r) == nil { // it has been decoded once already
 			e.record(&r)
@@ -235,6 +272,50 @@ func (e *Enricher) start() {
 		e.mapping(&e.heldMaps[i])
 	}
 	e.heldMaps = nil
+}
+
+// splitByPast parts the processes of the snapshot in those that were there before the past records, and those that came
+// while they were made but are told by none of them.
+func (e *Enricher) splitByPast() (early, late []*process.Entry) {
+	if len(e.past) == 0 {
+		return e.found, nil
+	}
+	born := make(map[event.Key]bool)
+	var first uint64
+	var r decode.Record
+	for i := range e.past {
+		if decode.Decode(e.past[i].raw, &r) != nil {
+			continue
+		}
+		if first == 0 || r.Time < first {
+			first = r.Time
+		}
+		if (r.Kind == abi.KindExec || r.Kind == abi.KindFork) && !(e.past[i].both && e.toldAgain(&r)) {
+			born[event.Key{Pid: r.Pid, Ktime: r.Ktime}] = true
+		}
+	}
+	for _, p := range e.found {
+		switch {
+		case born[p.Key]:
+			e.drop(duplicate)
+		case p.Key.Ktime < first:
+			early = append(early, p)
+		default:
+			late = append(late, p)
+		}
+	}
+	return early, late
+}
+
+// toldAgain says whether a record of the present kernel half tells the same as one of the past.
+func (e *Enricher) toldAgain(past *decode.Record) bool {
+	var r decode.Record
+	for _, raw := range e.held {
+		if decode.Decode(raw, &r) == nil && r.Kind == past.Kind && r.Pid == past.Pid && r.Time >= past.Time && r.Time-past.Time < bothWithin {
+			return true
+		}
+	}
+	return false
 }
 
 // kernel puts in the pseudo process that is the parent of pids 1 and 2, and tells of it.

@@ -144,7 +144,9 @@ type Options struct {
 	// Loader is told, before a plan is loaded and after one is gone, whether any policy wants to hear of executable mappings.
 	// Its error is a reason not to load. Nil: such policies are refused.
 	Loader func(wanted bool) error
-	Log    *slog.Logger
+	// Store keeps what comes by the API; nil: it is forgotten when the agent ends.
+	Store *Store
+	Log   *slog.Logger
 }
 
 // Registry is the policies of an agent.
@@ -237,6 +239,30 @@ func checkDomain(d string) error {
 // not be there, unless it is one that could not be loaded, or replace says that this one takes its place: then one of the
 // two works at any moment, and the old one stays if the new one fails.
 func (r *Registry) Add(domain string, t Text, replace bool) error {
+	if err := r.add(domain, t, replace); err != nil || r.o.Store == nil {
+		return err
+	}
+	p, d := r.o.Parse(t)
+	if err := d.Err(); err != nil {
+		return err // it was accepted a moment ago
+	}
+	k := Key{domain, p.Namespace, p.Name}
+	if err := r.o.Store.put(k, t.YAML, r.enabled(k)); err != nil {
+		return errors.Join(fmt.Errorf("add policy %s, which is taken out again: %w", k, err), r.remove(k))
+	}
+	return nil
+}
+
+// enabled says whether a policy is on.
+func (r *Registry) enabled(k Key) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.find(k)
+	return e != nil && e.state != StateDisabled
+}
+
+// add is Add without the store.
+func (r *Registry) add(domain string, t Text, replace bool) error {
 	if err := checkDomain(domain); err != nil {
 		return err
 	}
@@ -421,6 +447,18 @@ func (r *Registry) log(e *entry) {
 
 // Delete ends a policy, whatever its state.
 func (r *Registry) Delete(k Key) error {
+	restore, err := r.o.Store.drop(k)
+	if err != nil {
+		return err
+	}
+	if err := r.remove(k); err != nil {
+		return errors.Join(err, restore())
+	}
+	return nil
+}
+
+// remove is Delete without the store.
+func (r *Registry) remove(k Key) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	e, err := r.lookUp(k)
@@ -470,8 +508,14 @@ func (r *Registry) Configure(k Key, enable *bool, m *Mode) error {
 			return err
 		}
 	}
-	if enable != nil {
-		return r.turn(e, *enable)
+	if enable == nil {
+		return nil
+	}
+	if err := r.turn(e, *enable); err != nil {
+		return err
+	}
+	if err := r.o.Store.put(k, e.text.YAML, *enable); err != nil {
+		return errors.Join(fmt.Errorf("switch policy %s, which stays as it was: %w", k, err), r.turn(e, !*enable))
 	}
 	return nil
 }
