@@ -14,7 +14,11 @@ cp usr/lib/systemd/system/tetragon.service /usr/lib/systemd/system/
 for f in usr/local/lib/tetragon/tetragon.conf.d/*; do
 	[ -e "/etc/tetragon/tetragon.conf.d/${f##*/}" ] || cp "$f" /etc/tetragon/tetragon.conf.d/
 done
-systemctl daemon-reload
 systemctl enable tetragon
-systemctl start tetragon
+if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload
+	systemctl start tetragon
+else
+	echo "install: systemd does not run here; the agent starts at the next boot"
+fi
 echo "Tetragon installed successfully!"
