@@ -19,6 +19,7 @@ const (
 	BaseMapEvents        = "events"
 	BaseMapProcs         = "procs"
 	BaseMapProcsBefore   = "procs_before"
+	BaseMapRates         = "rates"
 	BaseMapScratch       = "scratch"
 	BaseProgCgrpAttach   = "cgrp_attach"
 	BaseProgProcExec     = "proc_exec"
@@ -35,11 +36,16 @@ const (
 	BaseVarAbiKind       = "abi_kind"
 	BaseVarAbiNs         = "abi_ns"
 	BaseVarAbiPriv       = "abi_priv"
+	BaseVarAbiRate       = "abi_rate"
+	BaseVarAbiThrottle   = "abi_throttle"
 	BaseVarAbiWhat       = "abi_what"
 	BaseVarCgrpHierarchy = "cgrp_hierarchy"
 	BaseVarCgrpSubsys    = "cgrp_subsys"
 	BaseVarCounts        = "counts"
+	BaseVarHeld          = "held"
 	BaseVarLostFirst     = "lost_first"
+	BaseVarRateRecords   = "rate_records"
+	BaseVarRateWindow    = "rate_window"
 	BaseVarReaderSleeps  = "reader_sleeps"
 	BaseVarSnapshotAll   = "snapshot_all"
 	BaseVarWakeBytes     = "wake_bytes"
@@ -105,6 +111,7 @@ type BaseMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Procs       *ebpf.MapSpec `ebpf:"procs"`
 	ProcsBefore *ebpf.MapSpec `ebpf:"procs_before"`
+	Rates       *ebpf.MapSpec `ebpf:"rates"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 }
 
@@ -121,11 +128,16 @@ type BaseVariableSpecs struct {
 	AbiKind       *ebpf.VariableSpec `ebpf:"abi_kind"`
 	AbiNs         *ebpf.VariableSpec `ebpf:"abi_ns"`
 	AbiPriv       *ebpf.VariableSpec `ebpf:"abi_priv"`
+	AbiRate       *ebpf.VariableSpec `ebpf:"abi_rate"`
+	AbiThrottle   *ebpf.VariableSpec `ebpf:"abi_throttle"`
 	AbiWhat       *ebpf.VariableSpec `ebpf:"abi_what"`
 	CgrpHierarchy *ebpf.VariableSpec `ebpf:"cgrp_hierarchy"`
 	CgrpSubsys    *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
 	Counts        *ebpf.VariableSpec `ebpf:"counts"`
+	Held          *ebpf.VariableSpec `ebpf:"held"`
 	LostFirst     *ebpf.VariableSpec `ebpf:"lost_first"`
+	RateRecords   *ebpf.VariableSpec `ebpf:"rate_records"`
+	RateWindow    *ebpf.VariableSpec `ebpf:"rate_window"`
 	ReaderSleeps  *ebpf.VariableSpec `ebpf:"reader_sleeps"`
 	SnapshotAll   *ebpf.VariableSpec `ebpf:"snapshot_all"`
 	WakeBytes     *ebpf.VariableSpec `ebpf:"wake_bytes"`
@@ -157,6 +169,7 @@ type BaseMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Procs       *ebpf.Map `ebpf:"procs"`
 	ProcsBefore *ebpf.Map `ebpf:"procs_before"`
+	Rates       *ebpf.Map `ebpf:"rates"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 }
 
@@ -165,6 +178,7 @@ func (m *BaseMaps) Close() error {
 		m.Events,
 		m.Procs,
 		m.ProcsBefore,
+		m.Rates,
 		m.Scratch,
 	)
 }
@@ -182,11 +196,16 @@ type BaseVariables struct {
 	AbiKind       *ebpf.Variable `ebpf:"abi_kind"`
 	AbiNs         *ebpf.Variable `ebpf:"abi_ns"`
 	AbiPriv       *ebpf.Variable `ebpf:"abi_priv"`
+	AbiRate       *ebpf.Variable `ebpf:"abi_rate"`
+	AbiThrottle   *ebpf.Variable `ebpf:"abi_throttle"`
 	AbiWhat       *ebpf.Variable `ebpf:"abi_what"`
 	CgrpHierarchy *ebpf.Variable `ebpf:"cgrp_hierarchy"`
 	CgrpSubsys    *ebpf.Variable `ebpf:"cgrp_subsys"`
 	Counts        *ebpf.Variable `ebpf:"counts"`
+	Held          *ebpf.Variable `ebpf:"held"`
 	LostFirst     *ebpf.Variable `ebpf:"lost_first"`
+	RateRecords   *ebpf.Variable `ebpf:"rate_records"`
+	RateWindow    *ebpf.Variable `ebpf:"rate_window"`
 	ReaderSleeps  *ebpf.Variable `ebpf:"reader_sleeps"`
 	SnapshotAll   *ebpf.Variable `ebpf:"snapshot_all"`
 	WakeBytes     *ebpf.Variable `ebpf:"wake_bytes"`

@@ -66,6 +66,7 @@ const (
 	HooksVarClassTurn     = "class_turn"
 	HooksVarCounts        = "counts"
 	HooksVarDataIds       = "data_ids"
+	HooksVarHeld          = "held"
 	HooksVarLibraryAny    = "library_any"
 	HooksVarLostFirst     = "lost_first"
 	HooksVarReaderSleeps  = "reader_sleeps"
@@ -178,6 +179,7 @@ type HooksVariableSpecs struct {
 	ClassTurn    *ebpf.VariableSpec `ebpf:"class_turn"`
 	Counts       *ebpf.VariableSpec `ebpf:"counts"`
 	DataIds      *ebpf.VariableSpec `ebpf:"data_ids"`
+	Held         *ebpf.VariableSpec `ebpf:"held"`
 	LibraryAny   *ebpf.VariableSpec `ebpf:"library_any"`
 	LostFirst    *ebpf.VariableSpec `ebpf:"lost_first"`
 	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
@@ -273,6 +275,7 @@ type HooksVariables struct {
 	ClassTurn    *ebpf.Variable `ebpf:"class_turn"`
 	Counts       *ebpf.Variable `ebpf:"counts"`
 	DataIds      *ebpf.Variable `ebpf:"data_ids"`
+	Held         *ebpf.Variable `ebpf:"held"`
 	LibraryAny   *ebpf.Variable `ebpf:"library_any"`
 	LostFirst    *ebpf.Variable `ebpf:"lost_first"`
 	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`

@@ -19,7 +19,8 @@ enum rec_kind {
 	REC_SNAP_END = 7,  /* the snapshot is complete; only a head */
 	REC_HOOK = 8,	   /* a call that a policy wants to hear of; see hook.h */
 	REC_HOOK_DATA = 9, /* a piece of a long value of such a call; comes before it */
-	REC_KINDS = 10,
+	REC_THROTTLE = 10, /* a cgroup makes more records than it may; see lib/rate.h */
+	REC_KINDS = 11,
 };
 
 /*        0       2       4           8                 16                24
@@ -70,6 +71,22 @@ struct rec_cgroup {
 	struct rec_head h;
 	__u32 name_len;
 	char name[132]; /* of the cgroup it moved to; not terminated */
+};
+
+struct rec_throttle {
+	struct rec_head h; /* of no process */
+	__u64 cgroup;	   /* its id */
+	__u32 name_len;
+	char name[132]; /* of the cgroup; not terminated */
+};
+
+/* How fast a cgroup makes records on one CPU: a window that slides over two that do not. */
+struct cgrp_rate {
+	__u64 begin;	  /* of the window, boot clock, ns */
+	__u64 count;	  /* records in it */
+	__u64 before;	  /* in the window before it */
+	__u64 last;	  /* when there was the last one */
+	__u64 held_since; /* 0: not held back */
 };
 
 enum rec_data_what {

@@ -22,6 +22,8 @@ struct rec_fork *abi_fork;
 struct rec_exec *abi_exec;
 struct rec_cgroup *abi_cgroup;
 struct rec_data *abi_data;
+struct rec_throttle *abi_throttle;
+struct cgrp_rate *abi_rate;
 enum rec_kind abi_kind;
 enum rec_flag abi_flag;
 enum rec_priv abi_priv;

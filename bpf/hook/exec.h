@@ -4,6 +4,7 @@
 #define HOOK_EXEC_H
 
 #include "../lib/proc.h"
+#include "../lib/rate.h"
 
 #define ARGS_PIECES 81 /* 10 * 32736 bytes is the documented limit of arguments */
 
@@ -210,6 +211,8 @@ int BPF_PROG(proc_exec, struct task_struct *t, pid_t old_pid, struct linux_binpr
 	me->parent_ktime = r->parent_ktime;
 	me->ktime = now;
 	me->flags = (me->flags & PROC_IN_TREE) | PROC_EXECED;
+	if (rate_holds(REC_EXEC, u->cgroups, now))
+		return 0;
 
 	if (bprm->interp != bprm->filename)
 		r->h.flags |= REC_F_SCRIPT;

@@ -4,6 +4,7 @@
 #define HOOK_FORK_H
 
 #include "../lib/proc.h"
+#include "../lib/rate.h"
 
 /* kernel: void sched_process_fork(struct task_struct *parent, struct task_struct *child)  3.4.. */
 SEC("tp_btf/sched_process_fork")
@@ -33,6 +34,8 @@ int BPF_PROG(proc_fork, struct task_struct *parent, struct task_struct *child)
 	/* The snapshot may have seen it first, between its birth and this call: it used the same key, so user space knows. */
 	bpf_task_storage_get(&procs, child, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
+	if (rate_records && rate_holds(REC_FORK, child->cgroups, bpf_ktime_get_boot_ns()))
+		return 0;
 	r = ring_reserve(REC_FORK, struct rec_fork, fresh.ktime);
 	if (!r)
 		return 0;

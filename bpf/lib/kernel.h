@@ -32,6 +32,7 @@ enum bpf_map_type_used {
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_LRU_PERCPU_HASH = 10,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -119,7 +120,7 @@ struct mm_struct {
 	unsigned long arg_start, arg_end, env_start, env_end;
 };
 
-struct kernfs_node { const char *name; };
+struct kernfs_node { const char *name; __u64 id; };
 struct cgroup_root { int hierarchy_id; };
 struct cgroup { struct kernfs_node *kn; struct cgroup_root *root; };
 struct cgroup_subsys_state { struct cgroup *cgroup; };

@@ -82,25 +82,28 @@ static __always_inline void fill_cred(struct rec_exec *r, const struct cred *cre
 	r->securebits = cred->securebits;
 }
 
+/* The leaf cgroup, in the hierarchy that names containers. */
+static __always_inline struct kernfs_node *cgroup_node(struct css_set *cs)
+{
+	struct cgroup_subsys_state *css = NULL;
+
+	if (cgrp_subsys < 0)
+		return cs && cs->dfl_cgrp ? cs->dfl_cgrp->kn : NULL;
+	bpf_probe_read_kernel(&css, sizeof(css),
+			      (void *)cs + bpf_core_field_offset(struct css_set, subsys) + cgrp_subsys * 8);
+	return BPF_CORE_READ(css, cgroup, kn);
+}
+
 /* Appends the leaf cgroup's name at s->s[pos]; returns the new pos. */
 static __always_inline __u64 fill_cgroup(struct scratch *s, __u64 pos, struct css_set *cs)
 {
-	struct kernfs_node *kn = NULL;
+	struct kernfs_node *kn;
 	long n;
 
 	s->r.cgroup_len = 0;
 	if (bounded(pos) > STRINGS - CGROUP_NAME)
 		return pos;
-	if (cgrp_subsys < 0) {
-		if (cs && cs->dfl_cgrp)
-			kn = cs->dfl_cgrp->kn;
-	} else {
-		struct cgroup_subsys_state *css = NULL;
-
-		bpf_probe_read_kernel(&css, sizeof(css),
-				      (void *)cs + bpf_core_field_offset(struct css_set, subsys) + cgrp_subsys * 8);
-		kn = BPF_CORE_READ(css, cgroup, kn);
-	}
+	kn = cgroup_node(cs);
 	const char *name = kn ? BPF_CORE_READ(kn, name) : NULL;
 	n = name ? bpf_probe_read_kernel_str(s->s + pos, CGROUP_NAME, name) : -1;
 	if (n <= 0 || n > CGROUP_NAME) {

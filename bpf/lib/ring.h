@@ -22,6 +22,10 @@ struct rec_count counts[REC_KINDS] SEC(".data.account")
 __u64 lost_first[REC_KINDS] SEC(".data.account")
 = {};
 
+/* Records that were held back (lib/rate.h); counts has only what was to be sent. */
+__u64 held[REC_KINDS] SEC(".data.account")
+= {};
+
 /* User space writes 1 before it goes to sleep until its timer; whoever finds the ring filling up wakes it once.
  * A wake-up costs more than the whole exec program, so there is none below that.
  * race: two CPUs may both see 1 and wake twice; harmless. */

@@ -4,6 +4,25 @@ package abi
 
 import "unsafe"
 
+// CgrpRate is struct cgrp_rate.
+type CgrpRate struct {
+	Begin     uint64
+	Count     uint64
+	Before    uint64
+	Last      uint64
+	HeldSince uint64
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	CgrpRateSize         = 40
+	offCgrpRateBegin     = 0
+	offCgrpRateCount     = 8
+	offCgrpRateBefore    = 16
+	offCgrpRateLast      = 24
+	offCgrpRateHeldSince = 32
+)
+
 // HookCall is struct hook_call.
 type HookCall struct {
 	Program uint32
@@ -220,6 +239,23 @@ const (
 	offHookDataIndex = 32
 	offHookDataLen   = 36
 	offHookDataData  = 40
+)
+
+// Throttle is struct rec_throttle.
+type Throttle struct {
+	H       Head
+	Cgroup  uint64
+	NameLen uint32
+	Name    [132]uint8
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	ThrottleSize       = 168
+	offThrottleH       = 0
+	offThrottleCgroup  = 24
+	offThrottleNameLen = 32
+	offThrottleName    = 36
 )
 
 // Value is struct rec_value.
@@ -583,7 +619,8 @@ const (
 	KindSnapEnd  = 7
 	KindHook     = 8
 	KindHookData = 9
-	KindKinds    = 10
+	KindThrottle = 10
+	KindKinds    = 11
 )
 
 // The values of enum rec_ns.
@@ -652,6 +689,12 @@ var layout = []struct {
 	name      string
 	got, want uintptr
 }{
+	{"CgrpRate", unsafe.Sizeof(CgrpRate{}), CgrpRateSize},
+	{"CgrpRate.Begin", unsafe.Offsetof(CgrpRate{}.Begin), offCgrpRateBegin},
+	{"CgrpRate.Count", unsafe.Offsetof(CgrpRate{}.Count), offCgrpRateCount},
+	{"CgrpRate.Before", unsafe.Offsetof(CgrpRate{}.Before), offCgrpRateBefore},
+	{"CgrpRate.Last", unsafe.Offsetof(CgrpRate{}.Last), offCgrpRateLast},
+	{"CgrpRate.HeldSince", unsafe.Offsetof(CgrpRate{}.HeldSince), offCgrpRateHeldSince},
 	{"HookCall", unsafe.Sizeof(HookCall{}), HookCallSize},
 	{"HookCall.Program", unsafe.Offsetof(HookCall{}.Program), offHookCallProgram},
 	{"HookCall.Base", unsafe.Offsetof(HookCall{}.Base), offHookCallBase},
@@ -726,6 +769,11 @@ var layout = []struct {
 	{"HookData.Index", unsafe.Offsetof(HookData{}.Index), offHookDataIndex},
 	{"HookData.Len", unsafe.Offsetof(HookData{}.Len), offHookDataLen},
 	{"HookData.Data", unsafe.Offsetof(HookData{}.Data), offHookDataData},
+	{"Throttle", unsafe.Sizeof(Throttle{}), ThrottleSize},
+	{"Throttle.H", unsafe.Offsetof(Throttle{}.H), offThrottleH},
+	{"Throttle.Cgroup", unsafe.Offsetof(Throttle{}.Cgroup), offThrottleCgroup},
+	{"Throttle.NameLen", unsafe.Offsetof(Throttle{}.NameLen), offThrottleNameLen},
+	{"Throttle.Name", unsafe.Offsetof(Throttle{}.Name), offThrottleName},
 	{"Value", unsafe.Sizeof(Value{}), ValueSize},
 	{"Value.Index", unsafe.Offsetof(Value{}.Index), offValueIndex},
 	{"Value.Kind", unsafe.Offsetof(Value{}.Kind), offValueKind},

@@ -125,7 +125,9 @@ func (a *app) root() *cobra.Command {
 	f.IntVar(&a.retries, "retries", 1, "attempts after a failed connection, with growing pauses")
 	f.IntVar(&a.maxRecvSize, "max-recv-size", 10<<20, "largest message, and largest line from standard input, in bytes")
 	a.tls.register(f)
-	cmd.AddCommand(a.geteventsCommand(), a.statusCommand(), a.versionCommand(), a.tracingPolicyCommand(), a.policyCommand())
+	cmd.AddCommand(a.geteventsCommand(), a.statusCommand(), a.versionCommand(), a.tracingPolicyCommand(), a.policyCommand(),
+		a.infoCommand(), a.loglevelCommand(), a.eventlogCommand(), a.dumpCommand(), a.debugCommand(), a.metricsCommand(), a.manCommand(),
+		a.bugtoolCommand(), a.doctorCommand(), a.topCommand())
 	return cmd
 }
 

@@ -187,6 +187,19 @@ func (f *fakeAgent) policyCall(what string, req proto.Message) error {
 	return status.Error(c, strings.TrimSuffix(string(message), "\n"))
 }
 
+// GetDebug answers with the process table in processes.json.
+func (f *fakeAgent) GetDebug(context.Context, *tetragon.GetDebugRequest) (*tetragon.GetDebugResponse, error) {
+	b, err := os.ReadFile(filepath.Join(f.dir, "processes.json"))
+	if err != nil {
+		return nil, err
+	}
+	list := &tetragon.DumpProcessCacheResArgs{}
+	if err := protojson.Unmarshal(b, list); err != nil {
+		return nil, err
+	}
+	return &tetragon.GetDebugResponse{Arg: &tetragon.GetDebugResponse_Processes{Processes: list}}, nil
+}
+
 func (f *fakeAgent) AddTracingPolicy(_ context.Context, req *tetragon.AddTracingPolicyRequest) (*tetragon.AddTracingPolicyResponse, error) {
 	return &tetragon.AddTracingPolicyResponse{}, f.policyCall("add", req)
 }

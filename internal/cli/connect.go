@@ -70,6 +70,13 @@ func (a *app) dial(target string) (*grpc.ClientConn, error) {
 // call runs one exchange, again after a failed connection. Each attempt has a client of its own: one that has failed
 // would hold back the next attempt by a pause of its own.
 func (a *app) call(ctx context.Context, do func(context.Context, tetragon.FineGuidanceSensorsClient) error) error {
+	return a.callConn(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+		return do(ctx, tetragon.NewFineGuidanceSensorsClient(conn))
+	})
+}
+
+// callConn is call for any service.
+func (a *app) callConn(ctx context.Context, do func(context.Context, *grpc.ClientConn) error) error {
 	target := a.target()
 	pause := a.opts.RetryPause
 	for attempt := 0; ; attempt++ {
@@ -77,7 +84,7 @@ func (a *app) call(ctx context.Context, do func(context.Context, tetragon.FineGu
 		if err != nil {
 			return err
 		}
-		err = do(ctx, tetragon.NewFineGuidanceSensorsClient(conn))
+		err = do(ctx, conn)
 		if cerr := conn.Close(); cerr != nil {
 			a.debugf("close connection: %v", cerr)
 		}

@@ -125,7 +125,7 @@ type Config struct {
 	EnableAncestors            []string // event kinds; without "base" nothing happens
 	UsernameMetadata           string   // disabled or unix
 	ExposeStackAddresses       bool
-	CgroupRate                 string
+	CgroupRate                 Rate
 
 	// Policies.
 

@@ -154,7 +154,7 @@ func eventRows() []row {
 		{key: "expose-stack-addresses", def: "false", field: func(c *Config) any { return &c.ExposeStackAddresses },
 			help: "real addresses in stack traces"},
 		{key: "cgroup-rate", field: func(c *Config) any { return &c.CgroupRate },
-			status: later, why: "cgroups are not throttled", help: "limit for each cgroup and CPU, as events,interval"},
+			help: "hold back forks and execs of a cgroup that makes more on one CPU, as events,interval: 1000,1s; empty: no limit"},
 	}
 }
 

@@ -51,6 +51,41 @@ func ParseSize(text string) (Size, error) {
 	return Size(n << shift), nil
 }
 
+// Rate is a number of records in a time. The zero Rate is no limit.
+type Rate struct {
+	Records uint64
+	Window  time.Duration
+}
+
+// String writes the rate as ParseRate reads it.
+func (r Rate) String() string {
+	if r.Records == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d,%s", r.Records, r.Window)
+}
+
+// What the kernel half can count with.
+const (
+	maxRateRecords = 1_000_000
+	minRateWindow  = time.Millisecond
+	maxRateWindow  = time.Minute
+)
+
+// ParseRate reads EVENTS,INTERVAL.
+func ParseRate(text string) (Rate, error) {
+	if text == "" {
+		return Rate{}, nil
+	}
+	events, interval, _ := strings.Cut(text, ",")
+	n, err := strconv.ParseUint(strings.TrimSpace(events), 10, 64)
+	w, err2 := time.ParseDuration(strings.TrimSpace(interval))
+	if err != nil || err2 != nil || n < 1 || n > maxRateRecords || w < minRateWindow || w > maxRateWindow {
+		return Rate{}, badValue(text, "a number of events from 1 to 1000000 and an interval from 1ms to 1m, such as 1000,1s")
+	}
+	return Rate{n, w}, nil
+}
+
 // badValue is the one form of a refused value: what was written, then what is allowed.
 func badValue(text, want string) error {
 	const most = 80 // a whole policy pasted into a number should not fill the screen
@@ -121,6 +156,12 @@ func (row *row) set(ptr any, r raw) error {
 		*p = v
 	case *Size:
 		v, err := ParseSize(text)
+		if err != nil {
+			return err
+		}
+		*p = v
+	case *Rate:
+		v, err := ParseRate(text)
 		if err != nil {
 			return err
 		}
@@ -216,6 +257,8 @@ func typeName(ptr any) string {
 		return "DURATION"
 	case *Size:
 		return "SIZE"
+	case *Rate:
+		return "EVENTS,INTERVAL"
 	case *[]string:
 		return "LIST"
 	case *fs.FileMode:
@@ -238,6 +281,8 @@ func clearField(ptr any) {
 		*p = 0
 	case *Size:
 		*p = 0
+	case *Rate:
+		*p = Rate{}
 	case *[]string:
 		*p = nil
 	case *fs.FileMode:
@@ -258,6 +303,8 @@ func valueOf(ptr any) any {
 	case *time.Duration:
 		return *p
 	case *Size:
+		return *p
+	case *Rate:
 		return *p
 	case *[]string:
 		return *p

@@ -134,7 +134,7 @@ func Run(ctx context.Context, o Options) error {
 		Facts: facts, RingBytes: sizes.ring,
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
-		Verbose: cfg.Verbose > 0,
+		Rate: sensor.Rate{Records: cfg.CgroupRate.Records, Window: cfg.CgroupRate.Window}, Verbose: cfg.Verbose > 0,
 	})
 	if err != nil {
 		return err
@@ -169,7 +169,10 @@ func Run(ctx context.Context, o Options) error {
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
 	})
 	filters.offers.Message = encoder.Message
-	l := newLane(laneOptions{base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != "", pins: pins})
+	l := newLane(laneOptions{
+		base: base, hooks: manager, table: table, ledger: ledger, counters: lane, log: log, limited: cfg.CgroupRate.Records > 0,
+		countBinaries: cfg.MetricsServer != "", latency: cfg.EnableMsgHandlingLatency && cfg.MetricsServer != "", pins: pins,
+	})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
 		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,

@@ -29,6 +29,12 @@ import (
 // accountEvery is how often the kernel half's account is read, and so how soon a loss is told.
 const accountEvery = 200 * time.Millisecond
 
+// calmEvery is how often cgroups that are held back are looked at.
+const calmEvery = time.Second
+
+// reasonThrottled is why records of a cgroup that makes too many are not told.
+const reasonThrottled = "throttled"
+
 type laneOptions struct {
 	base     *sensor.Base
 	hooks    *sensor.Manager
@@ -37,6 +43,7 @@ type laneOptions struct {
 	counters *metrics.Lane
 	log      *slog.Logger
 
+	limited       bool // there is a limit for cgroups
 	countBinaries bool // for metrics that somebody may read
 	latency       bool // measure how long each record takes
 
@@ -74,6 +81,9 @@ type lane struct {
 
 	syscalls map[syscallKey]string // names of system calls that were counted
 
+	held     [abi.KindKinds]uint64 // records that were held back by --cgroup-rate, at the last look
+	released uint64                // when it was last looked whether that ends, boot clock
+
 	settled uint64 // records received at the last look
 	stormy  bool   // there were many since memory was last given back
 	calm    int    // looks in a row that found few
@@ -83,13 +93,14 @@ type lane struct {
 var what = [abi.KindKinds]string{
 	abi.KindFork: "fork", abi.KindExec: "exec", abi.KindExit: "exit", abi.KindCgroup: "cgroup", abi.KindData: "data",
 	abi.KindSnapshot: "snapshot", abi.KindSnapEnd: "snapshot_end",
-	abi.KindHook: "hook", abi.KindHookData: "hook_data",
+	abi.KindHook: "hook", abi.KindHookData: "hook_data", abi.KindThrottle: "throttle",
 }
 
 // ops are the numbers of the kinds in the metrics of the wire contract.
 var ops = [abi.KindKinds]metrics.Op{
 	abi.KindFork: metrics.OpClone, abi.KindExec: metrics.OpExec, abi.KindExit: metrics.OpExit, abi.KindCgroup: metrics.OpCgroup,
 	abi.KindData: metrics.OpData, abi.KindHook: metrics.OpHook, abi.KindHookData: metrics.OpData,
+	abi.KindThrottle: metrics.OpThrottle,
 }
 
 func newLane(o laneOptions) *lane {
@@ -99,7 +110,7 @@ func newLane(o laneOptions) *lane {
 	for k := 1; k < abi.KindKinds; k++ {
 		reasons = append(reasons, "ring_full_"+what[k])
 	}
-	reasons = append(reasons, reasonAway)
+	reasons = append(reasons, reasonAway, reasonThrottled)
 	l.kernel = o.ledger.Stage("kernel", reasons...)
 	l.decoded = o.ledger.Stage("decode", "bad_record")
 	return l
@@ -271,7 +282,16 @@ func (l *lane) account() error {
 	if err != nil {
 		return err
 	}
-	if c != l.last || l.past.untold() {
+	held := l.held
+	if l.limited {
+		if l.held, err = l.base.Held(); err != nil {
+			return err
+		}
+		if err := l.release(); err != nil {
+			return err
+		}
+	}
+	if c != l.last || held != l.held || l.past.untold() {
 		if err := l.settle(&c); err != nil {
 			return err
 		}
@@ -292,6 +312,27 @@ func (l *lane) account() error {
 		l.unfixed = false
 		l.enricher.Recover(bootNow())
 		l.snapshot(true)
+	}
+	return nil
+}
+
+// release lets records of cgroups through that keep to their limit again. What of their processes was not told is asked from
+// the kernel's own state.
+func (l *lane) release() error {
+	now := bootNow()
+	if now < l.released+uint64(calmEvery) {
+		return nil
+	}
+	l.released = now
+	for _, id := range l.enricher.Throttled() {
+		over, err := l.base.Calm(id, now)
+		if err != nil {
+			return err
+		}
+		if over {
+			l.enricher.Unthrottle(id, now)
+			l.unfixed = true
+		}
 	}
 	return nil
 }
@@ -318,7 +359,7 @@ func (l *lane) trim() {
 // settle books a new reading.
 func (l *lane) settle(c *sensor.Counts) error {
 	var seen, sent uint64
-	dropped := make([]uint64, abi.KindKinds) // the last: of an earlier agent
+	dropped := make([]uint64, abi.KindKinds+1) // the last two: of an earlier agent, and held back
 	lost := false
 	var missed [len(l.counters.Missed)]uint64 // some kinds share a number
 	for k := 1; k < abi.KindKinds; k++ {
@@ -332,6 +373,10 @@ func (l *lane) settle(c *sensor.Counts) error {
 				l.unfixed = true
 			}
 		}
+	}
+	for _, n := range l.held {
+		seen += n
+		dropped[abi.KindKinds] += n
 	}
 	for op, n := range missed {
 		l.counters.Missed[op][metrics.SendEAGAIN].Store(n)

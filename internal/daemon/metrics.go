@@ -19,8 +19,11 @@ func (l *lane) count(evs []event.Event) {
 		ev := &evs[i]
 		if ev.Process == nil {
 			l.counters.NoProcess.Add(1)
-			if ev.Kind == event.KindLoss {
+			switch ev.Kind {
+			case event.KindLoss:
 				l.counters.Events.Count(metrics.EventLoss, "")
+			case event.KindThrottle:
+				l.counters.Events.Count(metrics.EventThrottle, "")
 			}
 			continue
 		}

@@ -24,7 +24,8 @@ const (
 	KindLoss // events were lost; the event says how many, which and when
 	KindKprobe
 	KindTracepoint
-	KindLoader // a file became part of a process's code
+	KindLoader   // a file became part of a process's code
+	KindThrottle // records of a cgroup are held back, or no longer so
 )
 
 // Event is one thing that happened, joined with the processes it concerns. The lane reuses Events: a stage that wants to
@@ -41,6 +42,13 @@ type Event struct {
 	Losses    []Loss     // of KindLoss
 	Hook      *Hook      // of KindKprobe and KindTracepoint
 	Loader    *Loader    // of KindLoader
+	Throttle  Throttle   // of KindThrottle
+}
+
+// Throttle is a cgroup whose forks and execs are more than may be told, or no longer so.
+type Throttle struct {
+	Cgroup string // name of the leaf
+	Stop   bool
 }
 
 // Exit is how a thread group ended.

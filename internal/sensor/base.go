@@ -38,6 +38,7 @@ type Options struct {
 	Ns        bool // collect namespaces at exec
 	RealPath  bool // collect the real path of what is executed
 	Env       bool // collect environments
+	Rate      Rate
 	Verbose   bool // an error of the verifier holds its whole log
 	Pins      *Pins
 }
@@ -52,6 +53,7 @@ type Base struct {
 	links   []link.Link
 	iter    *link.Iter
 	missing []string
+	rate    Rate
 
 	mu   sync.Mutex // one snapshot at a time
 	take sync.Mutex // one reader of the counters at a time
@@ -83,7 +85,7 @@ func Load(o Options) (*Base, error) {
 	// itself shows whether it mattered.
 	limitErr := rlimit.RemoveMemlock()
 
-	b := &Base{pins: o.Pins}
+	b := &Base{pins: o.Pins, rate: o.Rate}
 	for _, h := range hooks {
 		if o.Facts.HasTracepoint(h.tracepoint) {
 			continue
@@ -98,7 +100,12 @@ func Load(o Options) (*Base, error) {
 		o.RingBytes = DefaultRingBytes
 	}
 	spec.Maps["events"].MaxEntries = RingSize(o.RingBytes)
+	if o.Rate.Records > 0 {
+		spec.Maps["rates"].MaxEntries = rateEntries
+	}
 	for name, v := range map[string]any{
+		"rate_records":   o.Rate.Records,
+		"rate_window":    uint64(o.Rate.Window),
 		"want_ns":        o.Ns,
 		"want_file":      o.RealPath,
 		"want_env":       o.Env,

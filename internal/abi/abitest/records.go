@@ -66,6 +66,14 @@ func Cgroup(h abi.Head, name string) []byte {
 	return Record(c)
 }
 
+// Throttle makes the record of a cgroup that is held back.
+func Throttle(h abi.Head, cgroup uint64, name string) []byte {
+	h.Kind = abi.KindThrottle
+	t := abi.Throttle{H: h, Cgroup: cgroup, NameLen: uint32(len(name))}
+	copy(t.Name[:], name)
+	return Record(t)
+}
+
 // Value is one value of a hook: a fixed part, one of abi's structs, a number, or nil; and the text behind it.
 type Value struct {
 	Index       uint16

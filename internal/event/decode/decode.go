@@ -41,7 +41,8 @@ type Record struct {
 	Data     *abi.Data
 	Hook     *abi.Hook // its values: see Values
 	HookData *abi.HookData
-	Cgroup   []byte // name of the cgroup, of an exec too
+	Throttle *abi.Throttle
+	Cgroup   []byte // name of the cgroup, of an exec and of Throttle too
 
 	Name, Path, Cwd, Args, Env []byte // of an exec, as abi/record.h describes them
 
@@ -85,6 +86,14 @@ func Decode(b []byte, r *Record) error {
 			return ErrLengths
 		}
 		r.Cgroup = c.Name[:c.NameLen]
+	case abi.KindThrottle:
+		if r.Throttle = overlay[abi.Throttle](b); r.Throttle == nil {
+			return ErrShort
+		}
+		if int(r.Throttle.NameLen) > len(r.Throttle.Name) {
+			return ErrLengths
+		}
+		r.Cgroup = r.Throttle.Name[:r.Throttle.NameLen]
 	case abi.KindData:
 		if r.Data = overlay[abi.Data](b); r.Data == nil {
 			return ErrShort

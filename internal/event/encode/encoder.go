@@ -41,6 +41,7 @@ type Encoder struct {
 	exec     ProcessExec
 	exit     ProcessExit
 	loss     RateLimitInfo
+	throttle ProcessThrottle
 	process  processScratch
 	hook     hookScratch
 	clock    clock
@@ -56,7 +57,7 @@ func New(opts Options) *Encoder {
 	e := &Encoder{opts: opts, ids: newIDWriter(opts.NodeName)}
 	// Only one of the events is set at a time; the others' pointers do no harm and stay.
 	e.response = GetEventsResponse{
-		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss,
+		ProcessExec: &e.exec, ProcessExit: &e.exit, RateLimitInfo: &e.loss, ProcessThrottle: &e.throttle,
 		ProcessKprobe: &e.hook.kprobe, ProcessTracepoint: &e.hook.tracepoint, ProcessLoader: &e.hook.loader, NodeName: opts.NodeName, ClusterName: opts.ClusterName,
 	}
 	return e
@@ -133,6 +134,12 @@ func (e *Encoder) message(ev *event.Event, f form) *GetEventsResponse {
 	case event.KindLoader:
 		m.Event = GetEventsResponseProcessLoader
 		e.buildLoader(ev, f)
+	case event.KindThrottle:
+		m.Event = GetEventsResponseProcessThrottle
+		e.throttle = ProcessThrottle{Type: tetragon.ThrottleType_THROTTLE_START, Cgroup: ev.Throttle.Cgroup}
+		if ev.Throttle.Stop {
+			e.throttle.Type = tetragon.ThrottleType_THROTTLE_STOP
+		}
 	case event.KindLoss:
 		m.Event = GetEventsResponseRateLimitInfo
 		x := &e.loss

@@ -393,6 +393,19 @@ func FuzzEncoder(f *testing.F) {
 }
 
 // TestEncoder_noAllocation: whatever is asked for, nothing is allocated once fragments are kept, nor without keeping any.
+func TestEncoder_throttle(t *testing.T) {
+	e := New(Options{NodeName: "node-a"})
+	for stop, want := range map[bool]string{
+		false: `{"process_throttle":{"type":"THROTTLE_START","cgroup":"a.scope"},"node_name":"node-a","time":"1970-01-01T00:00:01Z"}`,
+		true:  `{"process_throttle":{"type":"THROTTLE_STOP","cgroup":"a.scope"},"node_name":"node-a","time":"1970-01-01T00:00:01Z"}`,
+	} {
+		ev := &event.Event{Kind: event.KindThrottle, Time: 1e9, Throttle: event.Throttle{Cgroup: "a.scope", Stop: stop}}
+		if got := string(e.AppendJSON(nil, ev)); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestEncoder_noAllocation(t *testing.T) {
 	buf := make([]byte, 0, 1<<16)
 	exec, exit := sampleExec(), sampleExit()
@@ -400,9 +413,10 @@ func TestEncoder_noAllocation(t *testing.T) {
 	setuid.Process.Binprm = event.BinaryProperties{Setuid: true, PrivilegesChanged: event.RaisedSetuid, Unlinked: true, Path: "/x"}
 	setuid.Ancestors = []*event.Process{exec.Process, exec.Parent}
 	loss := &event.Event{Kind: event.KindLoss, Losses: []event.Loss{{What: "exec", Reason: "ring_full", Count: 3}}}
+	throttle := &event.Event{Kind: event.KindThrottle, Throttle: event.Throttle{Cgroup: "a.scope"}}
 	for _, keep := range []bool{true, false} {
 		e := New(Options{NodeName: "node-a", Cred: true, Ns: true, Username: true, KeepFragments: keep})
-		for name, ev := range map[string]*event.Event{"exec": exec, "exit": exit, "setuid": setuid, "loss": loss} {
+		for name, ev := range map[string]*event.Event{"exec": exec, "exit": exit, "setuid": setuid, "loss": loss, "throttle": throttle} {
 			for _, p := range slices.Concat([]*event.Process{ev.Process, ev.Parent}, ev.Ancestors) {
 				if p != nil {
 					p.Encoded.Reset()

@@ -106,6 +106,7 @@ type Enricher struct {
 	// What the events of a batch point to.
 	hooks     batch[event.Hook]
 	loaders   batch[event.Loader]
+	throttled map[uint64]string // cgroups that are held back, by id: their names
 	args      batch[event.Arg]
 	socks     batch[event.Sock]
 	texts     batch[byte]
@@ -114,7 +115,7 @@ type Enricher struct {
 
 // New returns an Enricher that waits for the first snapshot.
 func New(o Options) *Enricher {
-	e := &Enricher{opts: o, tab: o.Table, starting: true}
+	e := &Enricher{opts: o, tab: o.Table, starting: true, throttled: make(map[uint64]string)}
 	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone", "unknown_program", "no_rule", "told_before")
 	e.valueAt = e.valueData
 	if len(o.EnvNames) > 0 {
@@ -395,6 +396,8 @@ func (e *Enricher) record(r *decode.Record) {
 		e.drop(absorbed)
 	case abi.KindCgroup:
 		e.cgroup(r)
+	case abi.KindThrottle:
+		e.throttle(r)
 	case abi.KindHook:
 		e.hook(r)
 		e.long.done()

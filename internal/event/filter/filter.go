@@ -87,6 +87,8 @@ func (f *Filter) Match(ev *event.Event) bool {
 		s.eventType, s.policy = tetragon.EventType_PROCESS_TRACEPOINT, ev.Hook.Policy
 	case event.KindLoader:
 		s.eventType = tetragon.EventType_PROCESS_LOADER
+	case event.KindThrottle:
+		s.eventType = tetragon.EventType_PROCESS_THROTTLE
 	case event.KindLoss:
 		s.eventType = tetragon.EventType_RATE_LIMIT_INFO
 	}

@@ -84,24 +84,26 @@ func TestMatch_policies(t *testing.T) {
 	p := &event.Process{Key: event.Key{Pid: 20}, Binary: "/app"}
 	for _, c := range []struct {
 		filter string
-		want   [3]bool // kprobe, tracepoint, loader
+		want   [4]bool // kprobe, tracepoint, loader, throttle
 	}{
-		{`{"event_set":["PROCESS_KPROBE"]}`, [3]bool{true, false, false}},
-		{`{"event_set":["PROCESS_TRACEPOINT","PROCESS_LOADER"]}`, [3]bool{false, true, true}},
-		{`{"policy_names":["watch"]}`, [3]bool{true, false, false}},
-		{`{"policy_names":["look","watch"]}`, [3]bool{true, true, false}},
-		{`{"policy_names":["look"],"event_set":["PROCESS_KPROBE"]}`, [3]bool{}},
-		{`{"binary_regex":["^/app$"]}`, [3]bool{true, true, true}},
+		{`{"event_set":["PROCESS_KPROBE"]}`, [4]bool{true, false, false, false}},
+		{`{"event_set":["PROCESS_TRACEPOINT","PROCESS_LOADER"]}`, [4]bool{false, true, true, false}},
+		{`{"event_set":["PROCESS_THROTTLE"]}`, [4]bool{false, false, false, true}},
+		{`{"policy_names":["watch"]}`, [4]bool{true, false, false, false}},
+		{`{"policy_names":["look","watch"]}`, [4]bool{true, true, false, false}},
+		{`{"policy_names":["look"],"event_set":["PROCESS_KPROBE"]}`, [4]bool{}},
+		{`{"binary_regex":["^/app$"]}`, [4]bool{true, true, true, false}},
 	} {
 		f, err := filter.New(parse(t, c.filter), nil, filter.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got [3]bool
+		var got [4]bool
 		for i, ev := range []*event.Event{
 			{Kind: event.KindKprobe, Process: p, Hook: &event.Hook{Policy: "watch"}},
 			{Kind: event.KindTracepoint, Process: p, Hook: &event.Hook{Policy: "look"}},
 			{Kind: event.KindLoader, Process: p, Loader: &event.Loader{}},
+			{Kind: event.KindThrottle, Throttle: event.Throttle{Cgroup: "a.scope"}},
 		} {
 			got[i] = f.Match(ev)
 		}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"tetragon/api/v1/tetragon"
+)
+
+func execEvent(id, parent string, pid uint32, binary string) *tetragon.GetEventsResponse {
+	return &tetragon.GetEventsResponse{Event: &tetragon.GetEventsResponse_ProcessExec{ProcessExec: &tetragon.ProcessExec{
+		Process: &tetragon.Process{ExecId: id, ParentExecId: parent, Pid: wrapperspb.UInt32(pid), Binary: binary},
+	}}}
+}
+
+func TestTopModel_bounded(t *testing.T) {
+	m := newTopModel("here")
+	const many = topProcesses + 100
+	for i := range many {
+		m.event(execEvent(fmt.Sprint(i), "", uint32(i), fmt.Sprint("/bin/", i)))
+	}
+	if len(m.processes) != topProcesses || len(m.binaries) != topBinaries || m.events.total != many {
+		t.Errorf("%d processes, %d binaries, %d events", len(m.processes), len(m.binaries), m.events.total)
+	}
+	for _, size := range [][2]int{{1, 1}, {20, 5}, {80, 24}, {300, 100}} {
+		lines := m.lines(size[0], size[1])
+		if len(lines) > size[1] {
+			t.Errorf("%d lines in a window of %d", len(lines), size[1])
+		}
+		for _, l := range lines {
+			if n := len([]rune(l)); n > size[0] {
+				t.Errorf("a line of %d characters in a window of %d", n, size[0])
+			}
+		}
+	}
+}
+
+func TestTopModel_endedLeave(t *testing.T) {
+	m := newTopModel("here")
+	m.event(execEvent("1", "", 1, "/parent"))
+	m.event(execEvent("2", "1", 2, "/child"))
+	exit := func(id string) {
+		m.event(&tetragon.GetEventsResponse{Event: &tetragon.GetEventsResponse_ProcessExit{ProcessExit: &tetragon.ProcessExit{
+			Process: &tetragon.Process{ExecId: id},
+		}}})
+	}
+	tree := func() string { m.tick(time.Second); return strings.Join(m.treeLines(), "|") }
+	exit("1")
+	if got := tree(); got != "      2.0        1 /parent (ended)|      1.0        2   /child" {
+		t.Errorf("tree %q", got)
+	}
+	exit("2")
+	if got := tree(); !strings.HasSuffix(got, "/child (ended)") {
+		t.Errorf("tree %q", got)
+	}
+	_ = tree() // the child leaves when nothing more comes of it, and then its parent
+	if got := tree(); got != "" {
+		t.Errorf("tree %q", got)
+	}
+}
+
+func TestTopModel_keys(t *testing.T) {
+	for in, want := range map[string]string{
+		"/ab":             "true ab typing",
+		"/ab\x7f":         "true a typing",
+		"/ab\r":           "true ab",
+		"/a\x1b":          "true ",
+		"/q":              "true q typing",
+		"p":               "true  paused",
+		"q":               "false ",
+		"/a\r\x1b[Ax\x03": "false a",
+	} {
+		m, goOn := newTopModel("here"), true
+		for rest := in; rest != "" && goOn; {
+			n := 1
+			if strings.HasPrefix(rest, "\x1b[") {
+				n = 3
+			}
+			goOn = m.key([]byte(rest[:n]))
+			rest = rest[n:]
+		}
+		got := fmt.Sprint(goOn, " ", m.filter)
+		if m.typing {
+			got += " typing"
+		}
+		if m.paused {
+			got += " paused"
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
