@@ -16,63 +16,68 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HooksMapClasses       = "classes"
-	HooksMapClassesBefore = "classes_before"
-	HooksMapEnterBodies   = "enter_bodies"
-	HooksMapEvents        = "events"
-	HooksMapExitBodies    = "exit_bodies"
-	HooksMapHookBufs      = "hook_bufs"
-	HooksMapLimits        = "limits"
-	HooksMapNeedles       = "needles"
-	HooksMapProcs         = "procs"
-	HooksMapRuleStats     = "rule_stats"
-	HooksMapRules         = "rules"
-	HooksMapSocks         = "socks"
-	HooksProgClassAll     = "class_all"
-	HooksProgClassExec    = "class_exec"
-	HooksProgClassFork    = "class_fork"
-	HooksProgLibrary      = "library"
-	HooksProgSysEnterAll  = "sys_enter_all"
-	HooksProgSysExitAll   = "sys_exit_all"
-	HooksVarAbiBpfMap     = "abi_bpf_map"
-	HooksVarAbiBpfProg    = "abi_bpf_prog"
-	HooksVarAbiClassFlag  = "abi_class_flag"
-	HooksVarAbiCred       = "abi_cred"
-	HooksVarAbiFile       = "abi_file"
-	HooksVarAbiHook       = "abi_hook"
-	HooksVarAbiHookCall   = "abi_hook_call"
-	HooksVarAbiHookData   = "abi_hook_data"
-	HooksVarAbiLimit      = "abi_limit"
-	HooksVarAbiModule     = "abi_module"
-	HooksVarAbiPerfEvent  = "abi_perf_event"
-	HooksVarAbiRule       = "abi_rule"
-	HooksVarAbiRuleFlag   = "abi_rule_flag"
-	HooksVarAbiRuleStat   = "abi_rule_stat"
-	HooksVarAbiSkb        = "abi_skb"
-	HooksVarAbiSlotState  = "abi_slot_state"
-	HooksVarAbiSock       = "abi_sock"
-	HooksVarAbiSockaddr   = "abi_sockaddr"
-	HooksVarAbiTaskClass  = "abi_task_class"
-	HooksVarAbiUserNs     = "abi_user_ns"
-	HooksVarAbiValFlag    = "abi_val_flag"
-	HooksVarAbiValKind    = "abi_val_kind"
-	HooksVarAbiValue      = "abi_value"
-	HooksVarBodyFirst     = "body_first"
-	HooksVarBodyNext      = "body_next"
-	HooksVarClassChanged  = "class_changed"
-	HooksVarClassKept     = "class_kept"
-	HooksVarClassNow      = "class_now"
-	HooksVarClassPass     = "class_pass"
-	HooksVarClassTurn     = "class_turn"
-	HooksVarCounts        = "counts"
-	HooksVarDataIds       = "data_ids"
-	HooksVarHeld          = "held"
-	HooksVarLibraryAny    = "library_any"
-	HooksVarLostFirst     = "lost_first"
-	HooksVarReaderSleeps  = "reader_sleeps"
-	HooksVarSlots         = "slots"
-	HooksVarSysWanted     = "sys_wanted"
-	HooksVarWakeBytes     = "wake_bytes"
+	HooksMapClassEmpty        = "class_empty"
+	HooksMapClasses           = "classes"
+	HooksMapClassesBefore     = "classes_before"
+	HooksMapClassesHash       = "classes_hash"
+	HooksMapClassesHashBefore = "classes_hash_before"
+	HooksMapEnterBodies       = "enter_bodies"
+	HooksMapEvents            = "events"
+	HooksMapExitBodies        = "exit_bodies"
+	HooksMapHookBufs          = "hook_bufs"
+	HooksMapLimits            = "limits"
+	HooksMapNeedles           = "needles"
+	HooksMapProcs             = "procs"
+	HooksMapRuleStats         = "rule_stats"
+	HooksMapRules             = "rules"
+	HooksMapSocks             = "socks"
+	HooksProgClassAll         = "class_all"
+	HooksProgClassExec        = "class_exec"
+	HooksProgClassExit        = "class_exit"
+	HooksProgClassFork        = "class_fork"
+	HooksProgLibrary          = "library"
+	HooksProgSysEnterAll      = "sys_enter_all"
+	HooksProgSysExitAll       = "sys_exit_all"
+	HooksVarAbiBpfMap         = "abi_bpf_map"
+	HooksVarAbiBpfProg        = "abi_bpf_prog"
+	HooksVarAbiClassFlag      = "abi_class_flag"
+	HooksVarAbiCred           = "abi_cred"
+	HooksVarAbiFile           = "abi_file"
+	HooksVarAbiHook           = "abi_hook"
+	HooksVarAbiHookCall       = "abi_hook_call"
+	HooksVarAbiHookData       = "abi_hook_data"
+	HooksVarAbiLimit          = "abi_limit"
+	HooksVarAbiModule         = "abi_module"
+	HooksVarAbiPerfEvent      = "abi_perf_event"
+	HooksVarAbiRule           = "abi_rule"
+	HooksVarAbiRuleFlag       = "abi_rule_flag"
+	HooksVarAbiRuleStat       = "abi_rule_stat"
+	HooksVarAbiSkb            = "abi_skb"
+	HooksVarAbiSlotState      = "abi_slot_state"
+	HooksVarAbiSock           = "abi_sock"
+	HooksVarAbiSockaddr       = "abi_sockaddr"
+	HooksVarAbiTaskClass      = "abi_task_class"
+	HooksVarAbiUserNs         = "abi_user_ns"
+	HooksVarAbiValFlag        = "abi_val_flag"
+	HooksVarAbiValKind        = "abi_val_kind"
+	HooksVarAbiValue          = "abi_value"
+	HooksVarBodyFirst         = "body_first"
+	HooksVarBodyNext          = "body_next"
+	HooksVarClassChanged      = "class_changed"
+	HooksVarClassHash         = "class_hash"
+	HooksVarClassKept         = "class_kept"
+	HooksVarClassNow          = "class_now"
+	HooksVarClassPass         = "class_pass"
+	HooksVarClassTurn         = "class_turn"
+	HooksVarCounts            = "counts"
+	HooksVarDataIds           = "data_ids"
+	HooksVarHeld              = "held"
+	HooksVarLibraryAny        = "library_any"
+	HooksVarLostFirst         = "lost_first"
+	HooksVarReaderSleeps      = "reader_sleeps"
+	HooksVarSlots             = "slots"
+	HooksVarSysWanted         = "sys_wanted"
+	HooksVarWakeBytes         = "wake_bytes"
 )
 
 // LoadHooks returns the embedded CollectionSpec for Hooks.
@@ -119,6 +124,7 @@ type HooksSpecs struct {
 type HooksProgramSpecs struct {
 	ClassAll    *ebpf.ProgramSpec `ebpf:"class_all"`
 	ClassExec   *ebpf.ProgramSpec `ebpf:"class_exec"`
+	ClassExit   *ebpf.ProgramSpec `ebpf:"class_exit"`
 	ClassFork   *ebpf.ProgramSpec `ebpf:"class_fork"`
 	Library     *ebpf.ProgramSpec `ebpf:"library"`
 	SysEnterAll *ebpf.ProgramSpec `ebpf:"sys_enter_all"`
@@ -129,18 +135,21 @@ type HooksProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HooksMapSpecs struct {
-	Classes       *ebpf.MapSpec `ebpf:"classes"`
-	ClassesBefore *ebpf.MapSpec `ebpf:"classes_before"`
-	EnterBodies   *ebpf.MapSpec `ebpf:"enter_bodies"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	ExitBodies    *ebpf.MapSpec `ebpf:"exit_bodies"`
-	HookBufs      *ebpf.MapSpec `ebpf:"hook_bufs"`
-	Limits        *ebpf.MapSpec `ebpf:"limits"`
-	Needles       *ebpf.MapSpec `ebpf:"needles"`
-	Procs         *ebpf.MapSpec `ebpf:"procs"`
-	RuleStats     *ebpf.MapSpec `ebpf:"rule_stats"`
-	Rules         *ebpf.MapSpec `ebpf:"rules"`
-	Socks         *ebpf.MapSpec `ebpf:"socks"`
+	ClassEmpty        *ebpf.MapSpec `ebpf:"class_empty"`
+	Classes           *ebpf.MapSpec `ebpf:"classes"`
+	ClassesBefore     *ebpf.MapSpec `ebpf:"classes_before"`
+	ClassesHash       *ebpf.MapSpec `ebpf:"classes_hash"`
+	ClassesHashBefore *ebpf.MapSpec `ebpf:"classes_hash_before"`
+	EnterBodies       *ebpf.MapSpec `ebpf:"enter_bodies"`
+	Events            *ebpf.MapSpec `ebpf:"events"`
+	ExitBodies        *ebpf.MapSpec `ebpf:"exit_bodies"`
+	HookBufs          *ebpf.MapSpec `ebpf:"hook_bufs"`
+	Limits            *ebpf.MapSpec `ebpf:"limits"`
+	Needles           *ebpf.MapSpec `ebpf:"needles"`
+	Procs             *ebpf.MapSpec `ebpf:"procs"`
+	RuleStats         *ebpf.MapSpec `ebpf:"rule_stats"`
+	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	Socks             *ebpf.MapSpec `ebpf:"socks"`
 }
 
 // HooksVariableSpecs contains global variables before they are loaded into the kernel.
@@ -173,6 +182,7 @@ type HooksVariableSpecs struct {
 	BodyFirst    *ebpf.VariableSpec `ebpf:"body_first"`
 	BodyNext     *ebpf.VariableSpec `ebpf:"body_next"`
 	ClassChanged *ebpf.VariableSpec `ebpf:"class_changed"`
+	ClassHash    *ebpf.VariableSpec `ebpf:"class_hash"`
 	ClassKept    *ebpf.VariableSpec `ebpf:"class_kept"`
 	ClassNow     *ebpf.VariableSpec `ebpf:"class_now"`
 	ClassPass    *ebpf.VariableSpec `ebpf:"class_pass"`
@@ -208,24 +218,30 @@ func (o *HooksObjects) Close() error {
 //
 // It can be passed to LoadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HooksMaps struct {
-	Classes       *ebpf.Map `ebpf:"classes"`
-	ClassesBefore *ebpf.Map `ebpf:"classes_before"`
-	EnterBodies   *ebpf.Map `ebpf:"enter_bodies"`
-	Events        *ebpf.Map `ebpf:"events"`
-	ExitBodies    *ebpf.Map `ebpf:"exit_bodies"`
-	HookBufs      *ebpf.Map `ebpf:"hook_bufs"`
-	Limits        *ebpf.Map `ebpf:"limits"`
-	Needles       *ebpf.Map `ebpf:"needles"`
-	Procs         *ebpf.Map `ebpf:"procs"`
-	RuleStats     *ebpf.Map `ebpf:"rule_stats"`
-	Rules         *ebpf.Map `ebpf:"rules"`
-	Socks         *ebpf.Map `ebpf:"socks"`
+	ClassEmpty        *ebpf.Map `ebpf:"class_empty"`
+	Classes           *ebpf.Map `ebpf:"classes"`
+	ClassesBefore     *ebpf.Map `ebpf:"classes_before"`
+	ClassesHash       *ebpf.Map `ebpf:"classes_hash"`
+	ClassesHashBefore *ebpf.Map `ebpf:"classes_hash_before"`
+	EnterBodies       *ebpf.Map `ebpf:"enter_bodies"`
+	Events            *ebpf.Map `ebpf:"events"`
+	ExitBodies        *ebpf.Map `ebpf:"exit_bodies"`
+	HookBufs          *ebpf.Map `ebpf:"hook_bufs"`
+	Limits            *ebpf.Map `ebpf:"limits"`
+	Needles           *ebpf.Map `ebpf:"needles"`
+	Procs             *ebpf.Map `ebpf:"procs"`
+	RuleStats         *ebpf.Map `ebpf:"rule_stats"`
+	Rules             *ebpf.Map `ebpf:"rules"`
+	Socks             *ebpf.Map `ebpf:"socks"`
 }
 
 func (m *HooksMaps) Close() error {
 	return _HooksClose(
+		m.ClassEmpty,
 		m.Classes,
 		m.ClassesBefore,
+		m.ClassesHash,
+		m.ClassesHashBefore,
 		m.EnterBodies,
 		m.Events,
 		m.ExitBodies,
@@ -269,6 +285,7 @@ type HooksVariables struct {
 	BodyFirst    *ebpf.Variable `ebpf:"body_first"`
 	BodyNext     *ebpf.Variable `ebpf:"body_next"`
 	ClassChanged *ebpf.Variable `ebpf:"class_changed"`
+	ClassHash    *ebpf.Variable `ebpf:"class_hash"`
 	ClassKept    *ebpf.Variable `ebpf:"class_kept"`
 	ClassNow     *ebpf.Variable `ebpf:"class_now"`
 	ClassPass    *ebpf.Variable `ebpf:"class_pass"`
@@ -290,6 +307,7 @@ type HooksVariables struct {
 type HooksPrograms struct {
 	ClassAll    *ebpf.Program `ebpf:"class_all"`
 	ClassExec   *ebpf.Program `ebpf:"class_exec"`
+	ClassExit   *ebpf.Program `ebpf:"class_exit"`
 	ClassFork   *ebpf.Program `ebpf:"class_fork"`
 	Library     *ebpf.Program `ebpf:"library"`
 	SysEnterAll *ebpf.Program `ebpf:"sys_enter_all"`
@@ -300,6 +318,7 @@ func (p *HooksPrograms) Close() error {
 	return _HooksClose(
 		p.ClassAll,
 		p.ClassExec,
+		p.ClassExit,
 		p.ClassFork,
 		p.Library,
 		p.SysEnterAll,

@@ -19,11 +19,11 @@ int BPF_PROG(class_fork, struct task_struct *parent, struct task_struct *child)
 
 	if (class_turn != class_now || child->pid != child->tgid)
 		return 0;
-	of = bpf_task_storage_get(&classes, parent->group_leader, NULL, 0);
+	of = class_get(parent->group_leader);
 	if (!of)
 		return 0; /* its next exec makes it known */
-	p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
-	c = bpf_task_storage_get(&classes, child, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	p = class_get(rp->group_leader);
+	c = class_make(child);
 	if (!c)
 		return 0;
 	class_forked(c, of, p);
@@ -44,11 +44,11 @@ int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binp
 
 	if (class_turn != class_now)
 		return 0;
-	c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	c = class_make(t);
 	if (!c)
 		return 0;
 	if (!(c->self[0] & 1)) {
-		struct task_class *p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
+		struct task_class *p = class_get(rp->group_leader);
 
 		if (p)
 			class_forked(c, c, p);
@@ -64,6 +64,21 @@ int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binp
 	return 0;
 }
 
+/* Where classes are in a table the kernel does not free them with the task.
+ * kernel: void sched_process_exit(struct task_struct *p)  3.4..6.15; a second argument says group_dead since */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(class_exit, struct task_struct *t)
+{
+	struct class_key k;
+
+	/* kernel: do_exit takes the thread off the count before it calls the tracepoint */
+	if (!class_hash || t->signal->live.counter > 0)
+		return 0;
+	k = class_key(t->group_leader);
+	bpf_map_delete_elem(&classes_hash, &k);
+	return 0;
+}
+
 /* What an earlier agent's programs kept, which go on until ours have taken over. User space puts their map in its place and
  * gives equal sets equal numbers. */
 struct {
@@ -72,6 +87,24 @@ struct {
 	__type(key, int);
 	__type(value, struct task_class);
 } classes_before SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct class_key);
+	__type(value, struct task_class);
+} classes_hash_before SEC(".maps");
+
+static __always_inline struct task_class *class_before(struct task_struct *leader)
+{
+	if (class_hash) {
+		struct class_key k = class_key(leader);
+
+		return bpf_map_lookup_elem(&classes_hash_before, &k);
+	}
+	return bpf_task_storage_get(&classes_before, leader, NULL, 0);
+}
 
 /* 0: find the sets of every process by itself. 1: hand them on from each process to its children; user space runs it until
  * class_changed stays what it is. One run is nearly always enough, as parents come before their children. 2: before the
@@ -88,20 +121,20 @@ int class_all(struct bpf_iter__task *ctx)
 	if (!t || t->pid != t->tgid)
 		return 0;
 	if (class_pass == 2) {
-		p = bpf_task_storage_get(&classes_before, t, NULL, 0);
-		if (p && !bpf_task_storage_get(&classes, t, NULL, 0)) {
-			c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		p = class_before(t);
+		if (p && !class_get(t)) {
+			c = class_make(t);
 			if (c)
 				*c = *p;
 		}
 		return 0;
 	}
-	c = bpf_task_storage_get(&classes, t, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	c = class_make(t);
 	if (!c)
 		return 0;
 	rp = t->real_parent;
 	if (rp)
-		p = bpf_task_storage_get(&classes, rp->group_leader, NULL, 0);
+		p = class_get(rp->group_leader);
 	if (class_pass) {
 		if (class_inherit(c, p))
 			class_changed++;
@@ -111,7 +144,7 @@ int class_all(struct bpf_iter__task *ctx)
 	class_find(c, t);
 	/* kernel: there are some on which the iterator leaves out pid 1 */
 	if (rp && rp->tgid && (!p || (p->flags & CLASS_HIDDEN))) {
-		p = bpf_task_storage_get(&classes, rp->group_leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		p = class_make(rp->group_leader);
 		if (p) {
 			p->flags |= CLASS_HIDDEN;
 			class_find(p, rp->group_leader);

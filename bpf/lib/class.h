@@ -6,6 +6,8 @@
 #include "../abi/hook.h"
 #include "task.h"
 
+#define BPF_NOEXIST 1 /* kernel: include/uapi/linux/bpf.h */
+
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -13,11 +15,74 @@ struct {
 	__type(value, struct task_class);
 } classes SEC(".maps");
 
+/* kernel: before 6.2 even a lookup in task storage fails while a task that was preempted on this CPU is in the midst of one,
+ * or of its exit. Who is denied something must not depend on that: there, classes are kept in a table instead. */
+const volatile bool class_hash = false;
+
+struct class_key {
+	__u64 start; /* of the thread group: an exec by another thread than the leader keeps it */
+	__u32 pid;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536); /* user space makes it small where it is not used */
+	__type(key, struct class_key);
+	__type(value, struct task_class);
+} classes_hash SEC(".maps");
+
+/* What a new row of the table begins with. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct task_class);
+} class_empty SEC(".maps");
+
+static __always_inline struct class_key class_key(struct task_struct *leader)
+{
+	struct class_key k = { .start = leader->start_boottime, .pid = leader->tgid };
+
+	return k;
+}
+
+/* What is kept of a thread group, NULL if nothing is. */
+static __always_inline struct task_class *class_get(struct task_struct *leader)
+{
+	if (class_hash) {
+		struct class_key k = class_key(leader);
+
+		return bpf_map_lookup_elem(&classes_hash, &k);
+	}
+	return bpf_task_storage_get(&classes, leader, NULL, 0);
+}
+
+/* ... and it is made if need be. */
+static __always_inline struct task_class *class_make(struct task_struct *leader)
+{
+	if (class_hash) {
+		struct class_key k = class_key(leader);
+		struct task_class *c = bpf_map_lookup_elem(&classes_hash, &k), *empty;
+		__u32 zero = 0;
+
+		if (c)
+			return c;
+		empty = bpf_map_lookup_elem(&class_empty, &zero);
+		if (!empty)
+			return NULL;
+		bpf_map_update_elem(&classes_hash, &k, empty, BPF_NOEXIST); /* race: whoever is first makes it */
+		return bpf_map_lookup_elem(&classes_hash, &k);
+	}
+	return bpf_task_storage_get(&classes, leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+}
+
 static __always_inline struct task_class *my_class(void)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
 
-	return bpf_task_storage_get(&classes, t->group_leader, NULL, 0);
+	return class_get(t->group_leader);
 }
 
 /* The capability sets that we look at, in the order of task_class.caps. */

@@ -28,6 +28,7 @@ enum { false = 0, true = 1 };
 #define NULL ((void *)0)
 
 enum bpf_map_type_used {
+	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,

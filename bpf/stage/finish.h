@@ -86,10 +86,9 @@ static long hash_value(__u32 i, struct loop *l)
 	return 0;
 }
 
-#define BPF_NOEXIST 1  /* kernel: include/uapi/linux/bpf.h */
-#define EEXIST	    17 /* kernel: include/uapi/asm-generic/errno-base.h */
+#define EEXIST	  17 /* kernel: include/uapi/asm-generic/errno-base.h */
 
-#define HELD_BACK   -1
+#define HELD_BACK -1
 
 /* Whether the rate limit of the rule in this row lets this call through: HELD_BACK, or how many were held back since the
  * last that was not. The window begins with the last event that was posted. */

@@ -142,10 +142,18 @@ func (t *tables) loadClasses(turn uint32, sets *setTable, numbers map[int]bool, 
 		c.sets[n], known[n] = sets.rows[n].key, sets.rows[n].set
 	}
 	var jobs []*job
-	for _, name := range []string{"class_fork", "class_exec", "class_all"} {
-		spec, err := gen.Classify(known, t.lib.Programs[name], gen.Options{Layout: t.layout})
-		if err != nil {
-			return nil, err
+	names := []string{"class_fork", "class_exec"}
+	if t.hashed {
+		names = append(names, "class_exit")
+	}
+	attached := len(names)
+	for _, name := range append(names, "class_all") {
+		spec := t.lib.Programs[name].Copy()
+		if name != "class_exit" { // it decides nothing
+			var err error
+			if spec, err = gen.Classify(known, t.lib.Programs[name], gen.Options{Layout: t.layout}); err != nil {
+				return nil, err
+			}
 		}
 		jobs = append(jobs, &job{what: "the program " + name, spec: spec, own: map[string]any{"class_turn": turn}})
 	}
@@ -155,7 +163,7 @@ func (t *tables) loadClasses(turn uint32, sets *setTable, numbers map[int]bool, 
 	for _, j := range jobs {
 		c.progs = append(c.progs, j.prog)
 	}
-	for i, p := range c.progs[:2] {
+	for i, p := range c.progs[:attached] {
 		l, err := link.AttachTracing(link.TracingOptions{Program: p})
 		if err != nil {
 			return nil, fmt.Errorf("follow which binary processes run: attach: %w", err)
@@ -165,7 +173,7 @@ func (t *tables) loadClasses(turn uint32, sets *setTable, numbers map[int]bool, 
 			return nil, err
 		}
 	}
-	if c.iter, err = link.AttachIter(link.IterOptions{Program: c.progs[2]}); err != nil {
+	if c.iter, err = link.AttachIter(link.IterOptions{Program: c.progs[attached]}); err != nil {
 		return nil, fmt.Errorf("follow which binary processes run: attach the task iterator: %w", err)
 	}
 	return c, nil

@@ -98,7 +98,14 @@ func classPlan(name string, set plan.Set, of plan.Relation) *plan.Plan {
 
 // Sets of processes by each relation: of processes that lived before the policy came, and of those that come later.
 func TestManager_classes(t *testing.T) {
+	// In task storage, and in a table as on kernels whose task storage cannot be relied on.
+	t.Run("storage", func(t *testing.T) { testClasses(t, false) })
+	t.Run("table", func(t *testing.T) { testClasses(t, true) })
+}
+
+func testClasses(t *testing.T, spare bool) {
 	g := newRig(t, ManagerOptions{})
+	g.base.spare = spare
 	bin := copies(t, "one", "two", "three")
 	paths := func(p ...string) plan.Set { return plan.Set{Kind: plan.SetPaths, Paths: p} }
 	before := start(t, bin["one"], odd, bin["two"])

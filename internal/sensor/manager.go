@@ -274,7 +274,9 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 		if err != nil {
 			return err
 		}
-		m.tables.layout.ForKernel(f.Types)
+		if !m.tables.hashed { // else the library knows where classes are
+			m.tables.layout.ForKernel(f.Types)
+		}
 		m.sets.seeds = m.o.Base.pins.Prior().seeds()
 	}
 	var u undo
@@ -745,12 +747,12 @@ func (m *Manager) classify(u *undo, progs []*program) (*classes, error) {
 	m.turn++
 	prior := m.o.Base.pins.Prior()
 	adopted := &classes{sets: m.sets.seeded()}
-	if m.classes != nil || prior == nil || prior.removed || len(m.sets.seeds) == 0 {
+	if m.classes != nil || prior == nil || prior.removed || len(m.sets.seeds) == 0 || prior.maps[t.classes()] == nil {
 		adopted = nil
 		if err := t.before(nil); err != nil {
 			return nil, err
 		}
-	} else if err := t.before(prior.maps["classes"]); err != nil {
+	} else if err := t.before(prior.maps[t.classes()]); err != nil {
 		return nil, err
 	}
 	c, err := t.loadClasses(m.turn, m.sets, numbers, f, m.o.Verbose)

@@ -88,7 +88,7 @@ func (r *Prior) read() {
 		r.hasBeat = b.Lookup(uint32(0), &r.beat) == nil
 		_ = b.Close()
 	}
-	for _, name := range []string{"procs", "classes", "events", "account", "sets"} {
+	for _, name := range []string{"procs", "classes", "classes_hash", "events", "account", "sets"} {
 		if m := open(name); m != nil {
 			r.maps[name] = m
 		}
@@ -161,7 +161,7 @@ func (r *Prior) Lost() ([abi.KindKinds]uint64, error) {
 // seeds are the numbers of the sets that the earlier agent kept with processes, by the hash of what each is.
 func (r *Prior) seeds() map[uint64]int {
 	out := make(map[uint64]int)
-	if r == nil || r.removed || r.adopt("classes", layoutClasses) == nil || r.maps["sets"] == nil {
+	if r == nil || r.removed || !r.same(layoutClasses) || r.maps["sets"] == nil {
 		return out
 	}
 	var n uint32

@@ -77,6 +77,7 @@ type tables struct {
 	lib    *ebpf.CollectionSpec // the library; programs are made of copies of its own
 	layout *gen.Layout
 	coll   *ebpf.Collection
+	hashed bool // classes are in a table, not in task storage
 	bss    *ebpf.Memory
 	sets   *ebpf.Map         // for the next agent: number of a set -> what it is
 	sizes  map[string]uint32 // of the maps as they were made
@@ -100,6 +101,13 @@ func newTables(b *Base) (*tables, error) {
 	}
 	if t.layout, err = gen.ReadLayout(lib); err != nil {
 		return nil, err
+	}
+	if t.hashed = b.spare; t.hashed {
+		if err := lib.Variables["class_hash"].Set(true); err != nil {
+			return nil, fmt.Errorf("set constant class_hash: %w", err)
+		}
+	} else {
+		lib.Maps["classes_hash"].MaxEntries, lib.Maps["classes_hash_before"].MaxEntries = 1, 1
 	}
 	spec := lib.Copy()
 	spec.Programs = nil
@@ -130,7 +138,7 @@ func newTables(b *Base) (*tables, error) {
 		return nil, fmt.Errorf("make the tables of policies: %w", err)
 	}
 	// A table of programs is emptied when nobody has it open any more: what runs by it only does not count.
-	for _, name := range []string{"enter_bodies", "exit_bodies", "classes"} {
+	for _, name := range []string{"enter_bodies", "exit_bodies", t.classes()} {
 		if err := t.pins.pinMap(t.coll.Maps[name], name); err != nil {
 			t.coll.Close()
 			return nil, err
@@ -203,30 +211,39 @@ func (t *tables) growFor(p *plan.Program) error {
 	return nil
 }
 
+// classes is the name of the map that classes are kept in here.
+func (t *tables) classes() string {
+	if t.hashed {
+		return "classes_hash"
+	}
+	return "classes"
+}
+
 // renewClasses makes what is kept with each process anew, empty. Programs that are loaded from now on work with it.
 func (t *tables) renewClasses() error {
-	m, err := ebpf.NewMap(t.lib.Maps["classes"].Copy())
+	m, err := ebpf.NewMap(t.lib.Maps[t.classes()].Copy())
 	if err != nil {
 		return fmt.Errorf("make the classes of processes: %w", err)
 	}
-	_ = t.coll.Maps["classes"].Close()
-	t.coll.Maps["classes"] = m
-	return t.pins.pinMap(m, "classes")
+	_ = t.coll.Maps[t.classes()].Close()
+	t.coll.Maps[t.classes()] = m
+	return t.pins.pinMap(m, t.classes())
 }
 
 // before puts a map in the place of what an earlier agent's programs keep with processes: theirs, or an empty one. Programs
 // that are loaded from now on read it.
 func (t *tables) before(m *ebpf.Map) (err error) {
+	name := t.classes() + "_before"
 	if m != nil {
 		m, err = m.Clone()
 	} else {
-		m, err = ebpf.NewMap(t.lib.Maps["classes_before"].Copy())
+		m, err = ebpf.NewMap(t.lib.Maps[name].Copy())
 	}
 	if err != nil {
 		return fmt.Errorf("open the classes of an earlier agent: %w", err)
 	}
-	_ = t.coll.Maps["classes_before"].Close()
-	t.coll.Maps["classes_before"] = m
+	_ = t.coll.Maps[name].Close()
+	t.coll.Maps[name] = m
 	return nil
 }
 
