@@ -128,6 +128,22 @@ vmtest: lab ## the scenarios in virtual machines [KERNEL=6.12] [RUN=...] (root t
 		$(if $(filter .,$(RUN)),$(foreach k,$(KERNEL),'sensor $(k): $(VMLAB) run --kernel $(k) --share $(LAB):/lab --timeout 30m -- \
 		env SENSOR_FEATURES="$(call FEATURES,$(k))" /lab/bin/sensor.test -test.v -test.timeout=28m -test.run "$(SENSOR_TESTS)"'))
 
+# Two versions, so that one can be upgraded to the other.
+PACKAGES := bin/package
+.PHONY: package
+package: build ## an archive with install.sh, and a Debian package, in bin/package; needs dpkg-deb
+	@tools/package.sh $(VERSION) $(PACKAGES)
+
+.PHONY: packagetest
+packagetest: package ## install, upgrade and remove the packages in a virtual machine that runs systemd [KERNEL=6.12] (root the first time)
+	@mkdir -p $(PACKAGES)/lab && tools/package.sh 0.0.0 $(PACKAGES)/lab/old >/dev/null
+	@rm -f $(PACKAGES)/lab/*.deb $(PACKAGES)/lab/*.tar.gz
+	@mv $(PACKAGES)/lab/old/*.deb $(PACKAGES)/lab/old.deb && rm -r $(PACKAGES)/lab/old
+	@cp $(PACKAGES)/*.deb $(PACKAGES)/lab/new.deb && cp $(PACKAGES)/*.tar.gz $(PACKAGES)/lab/archive.tar.gz
+	@cp test/package/life.sh $(PACKAGES)/lab/
+	@$(SUM) $(foreach k,$(firstword $(filter 6.12,$(KERNEL)) $(KERNEL)),'package $(k): $(VMLAB) run --systemd --kernel $(k) --share $(PACKAGES)/lab:/pkg --timeout 20m -- \
+		/pkg/life.sh /pkg/old.deb /pkg/new.deb /pkg/archive.tar.gz')
+
 .PHONY: icount
 icount: lab ## count instructions per fork, exec and exit in a virtual machine, and hold them to their limits
 	@$(SUM) 'icount: $(VMLAB) run --kernel 6.12 --icount --share $(LAB):/lab --timeout 15m -- \

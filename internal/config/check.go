@@ -71,6 +71,13 @@ func (ck *checker) numbers() {
 	atLeast("export-rate-limit", c.ExportRateLimit, -1)
 	atLeast("metrics-max-series", c.MetricsMaxSeries, 1)
 	atLeast("health-server-interval", c.HealthServerInterval, 1)
+	const leastBudget = 32 << 20 // heap of an idle agent, ring, maps and the tables of policies, as tetra status shows them
+	switch b := c.MemoryBudget; {
+	case b > 0 && b < leastBudget:
+		ck.fail("memory-budget", "%s is too small; the least is %s, and 0 is no limit", b, Size(leastBudget))
+	case b > 0 && c.RBSizeTotal > b/2:
+		ck.fail("rb-size-total", "%s is more than half of memory-budget (%s)", c.RBSizeTotal, b)
+	}
 	if c.ExportFileMaxSizeMB > 1<<30 {
 		ck.fail("export-file-max-size-mb", "%d MiB is more than a file can hold", c.ExportFileMaxSizeMB)
 	}

@@ -45,6 +45,7 @@ type Config struct {
 
 	// Buffers and caches.
 
+	MemoryBudget           Size // 0: no limit
 	UsePerfRingBuffer      bool
 	RBSize                 Size // per CPU; 0: the built-in default
 	RBSizeTotal            Size // over all CPUs; 0: see RBSize

@@ -169,6 +169,7 @@ kernel
 log-file
 log-format text
 log-level info
+memory-budget 0
 memprofile
 metrics-label-filter namespace,workload,pod,binary
 metrics-max-series 4096

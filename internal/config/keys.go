@@ -256,7 +256,9 @@ func kernelRows() []row {
 
 func cacheRows() []row {
 	return []row{
-		{group: "Queues and tables", key: "event-queue-size", def: "10000",
+		{group: "Queues and tables", key: "memory-budget", def: "0", field: func(c *Config) any { return &c.MemoryBudget },
+			help: "memory of the agent, in user space and in the kernel together; sizes that are not given follow from it; 0: no limit"},
+		{key: "event-queue-size", def: "10000",
 			field: func(c *Config) any { return &c.EventQueueSize },
 			help:  "events that may wait for each subscriber"},
 		{key: "process-cache-size", def: "65536", field: func(c *Config) any { return &c.ProcessCacheSize },

@@ -128,9 +128,10 @@ func Run(ctx context.Context, o Options) error {
 		lacks = append(lacks, n)
 	}
 
+	sizes := plannedSizes(cfg, facts.CPUs)
 	base, err := sensor.Load(sensor.Options{
 		Pins:  pins,
-		Facts: facts, RingBytes: ringBytes(cfg, facts.CPUs),
+		Facts: facts, RingBytes: sizes.ring,
 		// Namespaces tell who has pid 1's idea of users, too.
 		Ns: cfg.EnableProcessNs || cfg.UsernameMetadata == "unix", RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv,
 		Rate: sensor.Rate{Records: cfg.CgroupRate.Records, Window: cfg.CgroupRate.Window}, Verbose: cfg.Verbose > 0,
@@ -162,7 +163,7 @@ func Run(ctx context.Context, o Options) error {
 	// The event lane, from the ring to the sinks.
 	lane, calls := &metrics.Lane{}, &metrics.RPCs{}
 	ledger := metrics.NewLedger()
-	table := process.New(process.Options{Dead: cfg.ProcessCacheSize})
+	table := process.New(process.Options{Dead: sizes.dead})
 	encoder := encode.New(encode.Options{
 		NodeName: node, ClusterName: cfg.ClusterName, Cred: cfg.EnableProcessCred, Ns: cfg.EnableProcessNs,
 		Username: cfg.UsernameMetadata == "unix", KeepFragments: true, StackAddresses: cfg.ExposeStackAddresses,
@@ -210,12 +211,12 @@ func Run(ctx context.Context, o Options) error {
 			log.Warn("close the sinks", "err", err)
 		}
 	}
-	file, others, err := addExports(cfg, filters, l.sinks, log)
+	file, others, err := addExports(cfg, sizes, filters, l.sinks, log)
 	if err != nil {
 		return err
 	}
 	if cfg.ExportStdout != "" {
-		w := export.WriterOptions{W: o.Stdout, Filter: filters.export(), Fields: filters.prune()}
+		w := export.WriterOptions{W: o.Stdout, QueueBytes: sizes.outQueue, Filter: filters.export(), Fields: filters.prune()}
 		if cfg.ExportStdout == "compact" {
 			w.Render = encode.NewCompact(encode.CompactOptions{Color: isTerminal(o.Stdout)}).Render
 		}
@@ -228,12 +229,17 @@ func Run(ctx context.Context, o Options) error {
 	}
 	undo.add(func() { _ = l.reader.Close() })
 
+	memory := &budget{
+		total: uint64(cfg.MemoryBudget), base: base, manager: manager, policies: pols, facts: keeper, log: log, planned: sizes.dead,
+	}
+	memory.dead.Store(int64(sizes.dead))
+	l.keepDead = &memory.dead
 	now := new(atomic.Pointer[config.Config])
 	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
 	so := server.Options{
-		Version: o.Version, Events: l.sinks, Filter: filters.offers, Queue: int(cfg.EventQueueSize), Ledger: ledger,
-		Notes: func() []string { return notes(lacks, base) }, Log: log, Level: level, Info: func() server.Info { return info(now.Load()) },
+		Version: o.Version, Events: l.sinks, Filter: filters.offers, Queue: int(cfg.EventQueueSize), QueueBytes: sizes.streamRoom, Ledger: ledger,
+		Notes: func() []string { return append(notes(lacks, base), memory.String()) }, Log: log, Level: level, Info: func() server.Info { return info(now.Load()) },
 		Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		Processes: func(ctx context.Context, w server.ProcessesWanted) ([]server.Process, error) {
 			return l.processes(ctx, encoder, w)
@@ -252,7 +258,7 @@ func Run(ctx context.Context, o Options) error {
 		NodeName: node, FlagWords: event.FlagWords(), Build: metricsBuild(o.Version), RPCs: calls,
 		Policies: func() []metrics.Policy { return policyMetrics(pols.List("")) },
 		Queues:   func() []metrics.Queue { return queueMetrics(l.sinks) },
-		Memory:   func() []metrics.Part { return memoryParts(base, manager) },
+		Memory:   memory.parts,
 	}, log)
 	if err != nil {
 		return err
@@ -280,6 +286,7 @@ func Run(ctx context.Context, o Options) error {
 	}()
 	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, others: others, sinks: l.sinks, secrets: secrets, message: encoder.Message}
 	go rl.run(laneCtx, o.Hangup)
+	go memory.run(laneCtx)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come
@@ -301,6 +308,9 @@ func Run(ctx context.Context, o Options) error {
 		undo.add(removeInfo)
 		log.Info("listening for events", "kernel", release, "cgroups", cgroups, "ring_bytes", base.Ring().MaxEntries(),
 			"map_bytes", base.MapBytes(), "export", cfg.ExportFilename, "api", address)
+		if nerr := notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); nerr != nil {
+			log.Warn("tell that the agent is ready", "err", nerr)
+		}
 	} else {
 		stopLane()
 	}

@@ -180,19 +180,21 @@ func fileOptions(cfg *config.Config) export.FileOptions {
 }
 
 // addExports opens the export file, if there is one, and the others.
-func addExports(cfg *config.Config, f *filters, sinks *export.Set, log *slog.Logger) (main *export.File, others []*export.File, err error) {
+func addExports(cfg *config.Config, sz sizes, f *filters, sinks *export.Set, log *slog.Logger) (main *export.File, others []*export.File, err error) {
 	list, err := parseExports(cfg, f, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	if cfg.ExportFilename != "" && cfg.ExportRateLimit != 0 {
 		o := fileOptions(cfg)
+		o.QueueBytes = sz.fileQueue
 		o.Filter, o.Fields = f.export(), f.prune()
 		if main, err = sinks.AddFile(o); err != nil {
 			return nil, nil, fmt.Errorf("open the export: %w", err)
 		}
 	}
 	for _, o := range list {
+		o.QueueBytes = sz.fileQueue
 		file, err := sinks.AddFile(o)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open the export %q: %w", o.Name, err)

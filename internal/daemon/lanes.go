@@ -70,6 +70,8 @@ type lane struct {
 	snapshots chan error    // results of snapshots under way
 	running   atomic.Bool   // a snapshot is under way
 
+	keepDead *atomic.Int64 // how many ended processes to remember; nil: as the table has it
+
 	past past          // of an earlier agent
 	took chan struct{} // closed by others when our hooks do what the earlier agent's did
 	over chan struct{} // closed by us when we need nothing of the earlier agent any more
@@ -293,6 +295,9 @@ func (l *lane) account() error {
 		if err := l.settle(&c); err != nil {
 			return err
 		}
+	}
+	if l.keepDead != nil {
+		l.table.Keep(int(l.keepDead.Load()))
 	}
 	if err := l.pins.Beat(&c); err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"tetragon/internal/metrics"
 	"tetragon/internal/policy/plan"
 	"tetragon/internal/policy/registry"
-	"tetragon/internal/sensor"
 )
 
 // count keeps the metrics of events that the wire contract names.
@@ -151,15 +150,4 @@ func queueMetrics(sinks *export.Set) []metrics.Queue {
 		out = append(out, metrics.Queue{Sink: q.Sink, Events: q.Events, Bytes: q.Bytes, MaxBytes: q.MaxBytes})
 	}
 	return out
-}
-
-// memoryParts says where the kernel's memory is that the agent takes.
-func memoryParts(base *sensor.Base, manager *sensor.Manager) []metrics.Part {
-	ring := uint64(base.Ring().MaxEntries())
-	maps := base.MapBytes()
-	return []metrics.Part{
-		{Name: "kernel_ring", Bytes: ring},
-		{Name: "kernel_maps", Bytes: maps - min(maps, ring)},
-		{Name: "kernel_policy_tables", Bytes: manager.TableBytes()},
-	}
 }

@@ -244,16 +244,7 @@ func (t *Table) bury(e *Entry) {
 	} else {
 		t.elders = append(t.elders, e)
 	}
-	for t.nDead > t.opts.Dead && len(t.elders) > 0 {
-		old := t.elders[0]
-		t.elders[0] = nil
-		t.elders = t.elders[1:]
-		old.queued = false
-		if !old.removed {
-			t.stats.EarlyLost++
-			t.remove(old)
-		}
-	}
+	t.trim()
 	// Most elders are removed when their last child is; what is left of them in the queue is dropped here, at a cost
 	// that the burials since the last time have paid for.
 	if len(t.elders) > 2*t.nDead+1024 {
@@ -265,6 +256,28 @@ func (t *Table) bury(e *Entry) {
 		}
 		clear(t.elders[len(kept):])
 		t.elders = kept
+	}
+}
+
+// trim removes the eldest of the dead until there are as many as may be.
+func (t *Table) trim() {
+	for t.nDead > t.opts.Dead && len(t.elders) > 0 {
+		old := t.elders[0]
+		t.elders[0] = nil
+		t.elders = t.elders[1:]
+		old.queued = false
+		if !old.removed {
+			t.stats.EarlyLost++
+			t.remove(old)
+		}
+	}
+}
+
+// Keep changes how many dead processes are kept at most.
+func (t *Table) Keep(dead int) {
+	if dead > 0 && dead != t.opts.Dead {
+		t.opts.Dead = dead
+		t.trim()
 	}
 }
 

@@ -83,6 +83,15 @@ func TestTable_boundedWhateverIsReferred(t *testing.T) {
 	if s.EarlyLost == 0 {
 		t.Error("nothing was counted as lost early")
 	}
+	// Less may be wanted later, and more again.
+	tab.Keep(20)
+	if s := tab.Stats(); s.Dead > 21 || s.Live != 1 || tab.Capacity() != 20 {
+		t.Errorf("live %d dead %d after Keep(20)", s.Live, s.Dead)
+	}
+	tab.Keep(0)
+	if tab.Capacity() != 20 {
+		t.Errorf("Keep(0) made it %d", tab.Capacity())
+	}
 }
 
 func TestTable_storm(t *testing.T) {

@@ -38,7 +38,7 @@ func openCache() (*cache, error) {
 }
 
 // prepare fetches and makes what a boot needs: a kernel and a root image.
-func (c *cache) prepare(ctx context.Context, matrix, name string) (*kernel, string, error) {
+func (c *cache) prepare(ctx context.Context, matrix, name string, systemd bool) (*kernel, string, error) {
 	lock, err := os.OpenFile(filepath.Join(c.dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, "", fmt.Errorf("lock the cache: %w", err)
@@ -58,7 +58,7 @@ func (c *cache) prepare(ctx context.Context, matrix, name string) (*kernel, stri
 	if err != nil {
 		return nil, "", err
 	}
-	root, err := c.rootImage(ctx)
+	root, err := c.rootImage(ctx, systemd)
 	if err != nil {
 		return nil, "", err
 	}

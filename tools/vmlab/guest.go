@@ -37,6 +37,8 @@ type job struct {
 	Args   []string // the command
 	Env    []string
 	Mounts []mount
+
+	Systemd bool // process 1 is systemd
 }
 
 type mount struct{ Serial, Path string }
@@ -61,6 +63,21 @@ func halt() {
 }
 
 const guestInit, guestJob = "/sbin/vmlab-init", "/etc/vmlab.json"
+
+// guestUnit makes systemd run the job when it has booted.
+const (
+	guestService = "/etc/systemd/system/vmlab.service"
+	guestUnit    = `[Unit]
+Description=the command of vmlab
+After=multi-user.target
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+ExecStart=` + guestInit + `
+[Install]
+WantedBy=default.target
+`
+)
 
 func enterRoot() error {
 	for _, m := range []struct{ kind, path string }{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
@@ -122,6 +139,12 @@ func enterRoot() error {
 	if err := unix.Chroot("."); err != nil {
 		return err
 	}
+	if j.Systemd {
+		if err := os.WriteFile(guestService, []byte(guestUnit), 0o644); err != nil {
+			return err
+		}
+		return unix.Exec("/lib/systemd/systemd", []string{"/lib/systemd/systemd"}, os.Environ())
+	}
 	return unix.Exec(guestInit, []string{guestInit}, os.Environ())
 }
 
@@ -167,6 +190,24 @@ func copyFile(from, to string, mode fs.FileMode) error {
 
 // runJob sets up the machine as a booted Debian would be, runs the command and ends the machine.
 func runJob() error {
+	text, err := os.ReadFile(guestJob)
+	if err != nil {
+		return err
+	}
+	var j job
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	if !j.Systemd {
+		if err := setUp(); err != nil {
+			return err
+		}
+	}
+	return j.run()
+}
+
+// setUp makes of process 1 a booted machine.
+func setUp() error {
 	for _, m := range []struct {
 		kind, path, data string
 	}{
@@ -187,14 +228,12 @@ func runJob() error {
 	if out, err := exec.Command("/sbin/ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("bring up lo: %w: %s", err, out)
 	}
-	text, err := os.ReadFile(guestJob)
-	if err != nil {
-		return err
-	}
-	var j job
-	if err := json.Unmarshal(text, &j); err != nil {
-		return err
-	}
+	return nil
+}
+
+// run runs the command and ends the machine.
+func (j *job) run() error {
+	var err error
 	open := map[string]*os.File{}
 	for _, p := range ports {
 		if open[p], err = openPort(p); err != nil {

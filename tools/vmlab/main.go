@@ -11,6 +11,8 @@
 // in /out comes back by --out, and the command's output and exit status become those of vmlab. 125 says that the lab
 // could not do its part, 124 that the time was over.
 //
+// With --systemd the root image has systemd in it, which is process 1, and the command is run as a service of it.
+//
 // vmlab is its own guest: started as process 1 it mounts what the command needs, runs it, and reports (guest.go).
 //
 // Two runs at once are safe: what is shared is made under a lock and never changed after.
@@ -44,7 +46,7 @@ func (l *listFlag) String() string     { return strings.Join(*l, ",") }
 func (l *listFlag) Set(s string) error { *l = append(*l, s); return nil }
 
 func main() {
-	if os.Getpid() == 1 {
+	if os.Getpid() == 1 || os.Args[0] == guestInit {
 		guestMain()
 		return
 	}
@@ -66,6 +68,7 @@ func hostMain(args []string) (int, error) {
 	fs := flag.NewFlagSet("vmlab "+verb, flag.ContinueOnError)
 	fs.StringVar(&name, "kernel", "6.12", "kernel of test/kernels.txt")
 	matrix := fs.String("kernels", "test/kernels.txt", "the kernel matrix")
+	systemd := fs.Bool("systemd", false, "boot systemd, and run the command as a service of it")
 	fs.BoolVar(&m.icount, "icount", false, "count instructions: one guest nanosecond is one guest instruction")
 	fs.IntVar(&m.cpus, "smp", 1, "CPUs; with more than one a guest kernel may oops under emulation while it patches its text")
 	fs.IntVar(&m.memMB, "mem", 2048, "memory in MB")
@@ -99,7 +102,7 @@ func hostMain(args []string) (int, error) {
 	if err != nil {
 		return exitLab, err
 	}
-	if m.kernel, m.root, err = c.prepare(ctx, *matrix, name); err != nil {
+	if m.kernel, m.root, err = c.prepare(ctx, *matrix, name, *systemd); err != nil {
 		return exitLab, err
 	}
 	if verb == "prepare" {
@@ -108,7 +111,7 @@ func hostMain(args []string) (int, error) {
 	if fs.NArg() == 0 {
 		return 2, errors.New("no command: vmlab run [flags] -- COMMAND [ARG...]")
 	}
-	m.job = job{Args: fs.Args(), Env: env}
+	m.job = job{Args: fs.Args(), Env: env, Systemd: *systemd}
 	code, err := m.run(ctx, c)
 	switch {
 	case errors.Is(err, errTimeout):

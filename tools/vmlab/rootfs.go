@@ -35,7 +35,14 @@ rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/* /usr/share/doc/* /usr/
 `
 
 // rootImage gives the ext4 image of a small Debian.
-func (c *cache) rootImage(ctx context.Context) (string, error) {
+func (c *cache) rootImage(ctx context.Context, systemd bool) (string, error) {
+	rootPackages, configureRoot := rootPackages, configureRoot
+	if systemd {
+		rootPackages = append(append([]string{}, rootPackages...), "dbus", "systemd", "systemd-sysv")
+		configureRoot += "mkdir -p /etc/systemd/system/default.target.wants\n" +
+			"ln -s ../vmlab.service /etc/systemd/system/default.target.wants/\n" +
+			"systemctl mask ssh.service systemd-timesyncd.service apt-daily.timer apt-daily-upgrade.timer\n"
+	}
 	name := "root-" + suite + "-" + contentKey(append([]string{suite, configureRoot}, rootPackages...)...)
 	dir, err := c.entry(name, func(dir string) error {
 		if os.Geteuid() != 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"tetragon/api/v1/tetragon"
 	"tetragon/internal/event"
@@ -394,6 +395,42 @@ func TestParseRedaction_refuses(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", text, err, want)
 		}
 	}
+}
+
+// FuzzRequest takes any request of a client: it is refused, or it filters.
+func FuzzRequest(f *testing.F) {
+	for _, s := range []string{
+		`{"allow_list":[{"binary_regex":["a"],"pid":[1]}],"field_filters":[{"action":1}]}`,
+		`{"deny_list":[{"cel_expression":["process_exit.status == 1u"]}],"aggregation_options":{"window_size":"1s"}}`,
+	} {
+		m := new(tetragon.GetEventsRequest)
+		if err := protojson.Unmarshal([]byte(s), m); err != nil {
+			f.Fatal(err)
+		}
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req := new(tetragon.GetEventsRequest)
+		if proto.Unmarshal(b, req) != nil {
+			return
+		}
+		m, err := filter.New(req.GetAllowList(), req.GetDenyList(), filter.Everything())
+		fields, err2 := filter.NewFields(req.GetFieldFilters())
+		if err != nil || err2 != nil {
+			return
+		}
+		for _, name := range all {
+			ev := wire(t, name)
+			m.MatchProto(ev)
+			if _, err := fields.Prune(ev); err != nil {
+				t.Errorf("prune %s: %v", name, err)
+			}
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {
