@@ -30,15 +30,17 @@ const module = "tetragon"
 // importOrder says which of our packages a package may import. Names are below internal/, but for api, bpf and cmd.
 // "a, b < c" lets c import a and b; what is not said is forbidden, also by way of others. Test files may import more.
 const importOrder = `
-NONE < abi, config, event, metrics, api, bpf, policy, policy/plan;
+NONE < abi, config, event, metrics, api, bpf, policy/expr;
+policy/expr < policy, policy/plan;
 NONE < nearest;
 nearest < kernel, config, elf, policy/parse, policy/compile;
 
 # the policy lane, downwards
-policy < policy/parse;
-elf, kernel, policy, policy/plan < policy/compile;
+policy, policy/expr < policy/parse;
+elf, kernel, policy, policy/expr, policy/plan < policy/compile;
 policy/plan < policy/simulate;
-bpf, policy/plan < sensor/gen;
+policy, policy/plan < policy/lint;
+bpf, policy/expr, policy/plan < sensor/gen;
 NONE < policies;
 
 # the event lane, upwards
@@ -56,7 +58,7 @@ elf, kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/
 
 # composition
 api, event, event/encode, event/export, event/filter, metrics, policy, policy/registry, process < server;
-api, config, elf, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/simulate < cli;
+api, config, elf, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/lint, policy/parse, policy/plan, policy/simulate < cli;
 abi, api, bpf, config, elf, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
 config, daemon, kernel < cmd/tetragon;
 cli < cmd/tetra;

@@ -14,7 +14,7 @@ const volatile __u64 rate_window = 0; /* ns */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_PERCPU_HASH);
 	__uint(max_entries, 1); /* user space sets more where there is a limit */
-	__type(key, __u64);	   /* id of the cgroup */
+	__type(key, __u64);	/* id of the cgroup */
 	__type(value, struct cgrp_rate);
 } rates SEC(".maps");
 

@@ -19,6 +19,7 @@ import (
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/compile"
+	"tetragon/internal/policy/lint"
 	"tetragon/internal/policy/parse"
 	"tetragon/internal/policy/plan"
 	"tetragon/internal/policy/simulate"
@@ -34,7 +35,7 @@ that one.`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.policyCheck(), a.policyExplain(), a.policySimulate(), a.policyRecordKernel(), a.policyReadyMade())
+	cmd.AddCommand(a.policyCheck(), a.policyLint(), a.policyExplain(), a.policySimulate(), a.policyRecordKernel(), a.policyReadyMade())
 	return cmd
 }
 
@@ -160,6 +161,62 @@ root; otherwise only the text is looked at, and that is said.`,
 	}
 	t.register(cmd)
 	cmd.Flags().StringVar(&color, "color", "auto", "colours: auto, always or never")
+	return cmd
+}
+
+func (a *app) policyLint() *cobra.Command {
+	var t targetKernel
+	var color string
+	var strict bool
+	cmd := &cobra.Command{
+		Use:   "lint FILE...",
+		Short: "Tell what is legal in policies and probably not meant",
+		Long: `Compiles policies for this kernel, or for a recorded one, and tells what costs much, what sees less than one may think, and what
+can be evaded. Each finding has a code; docs/lint.md says why it matters. Exit code 1 if a policy has mistakes, and with --strict
+also if there is a finding.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkColor(color); err != nil {
+				return err
+			}
+			f, err := t.facts()
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			found, bad := 0, 0
+			for _, name := range args {
+				p, pl, d, err := t.compilePolicy(name, f)
+				if err != nil {
+					return err
+				}
+				if d.Bad() {
+					bad++
+				} else {
+					d = lint.Check(p, pl)
+					found += len(d.List)
+				}
+				if err := writeDiagnostics(out, a.newPainter(out, color), d); err != nil {
+					return err
+				}
+				if len(d.List) == 0 {
+					if _, err := fmt.Fprintf(out, "%s: nothing to tell\n", printable(name)); err != nil {
+						return err
+					}
+				}
+			}
+			switch {
+			case bad > 0:
+				return fmt.Errorf("%d of %d policies have mistakes", bad, len(args))
+			case strict && found > 0:
+				return fmt.Errorf("there are findings: %d", found)
+			}
+			return nil
+		},
+	}
+	t.register(cmd)
+	cmd.Flags().StringVar(&color, "color", "auto", "colours: auto, always or never")
+	cmd.Flags().BoolVar(&strict, "strict", false, "a finding makes the exit code 1")
 	return cmd
 }
 

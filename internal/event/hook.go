@@ -116,6 +116,9 @@ type Frame struct {
 	Offset  uint64 // from the start of the symbol, or of the module
 	Symbol  string
 	Module  string // file of a frame in user space
+	BuildID string // of that file
+	// SymbolOffset is from the start of the symbol, of a frame in user space.
+	SymbolOffset uint64
 }
 
 // Sock is a socket.

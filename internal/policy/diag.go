@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+
+	"tetragon/internal/policy/expr"
 )
 
 // Diagnostic is one thing that is wrong, or odd, with a policy.
@@ -59,6 +61,13 @@ func (x *Diagnostic) WithHint(format string, args ...any) *Diagnostic {
 // WithNote adds a fact.
 func (x *Diagnostic) WithNote(format string, args ...any) *Diagnostic {
 	x.Notes = append(x.Notes, fmt.Sprintf(format, args...))
+	return x
+}
+
+// WithMark shows an expression that is wrong, with a mark below what is meant, and what to change in it.
+func (x *Diagnostic) WithMark(wrong *expr.Error) *Diagnostic {
+	x.Notes = append(x.Notes, wrong.Mark()...)
+	x.Hint = wrong.Hint
 	return x
 }
 

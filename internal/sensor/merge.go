@@ -143,6 +143,15 @@ func mergeRule(pl *plan.Plan, r *plan.Rule, where []int, number func(plan.Set) (
 			}
 			f.Set = n
 		case f.Task != plan.TaskNone:
+		case f.Kind == plan.FilterExpr:
+			var err error
+			f.Expr = f.Expr.With(func(v int) int {
+				err = cmp.Or(err, value(&v))
+				return v
+			})
+			if err != nil {
+				return out, err
+			}
 		default:
 			if err := value(&f.Value); err != nil {
 				return out, err
@@ -215,6 +224,10 @@ func code(p *plan.Program) string {
 		for j := range r.Filters {
 			f := r.Filters[j]
 			f.Text = ""
+			if f.Expr != nil {
+				fmt.Fprintf(&b, "%s ", f.Expr)
+				f.Expr = nil
+			}
 			fmt.Fprintf(&b, "%+v ", f)
 		}
 		d := r.Do

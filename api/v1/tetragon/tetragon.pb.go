@@ -5189,7 +5189,12 @@ type StackTraceEntry struct {
 	// Symbol name.
 	Symbol string `protobuf:"bytes,3,opt,name=symbol,proto3" json:"symbol,omitempty"`
 	// Path of the module, for user-space frames.
-	Module        string `protobuf:"bytes,4,opt,name=module,proto3" json:"module,omitempty"`
+	Module string `protobuf:"bytes,4,opt,name=module,proto3" json:"module,omitempty"`
+	// Build id of the module, for user-space frames: hexadecimal, or as the Go
+	// linker writes it. Not part of upstream.
+	BuildId string `protobuf:"bytes,1000,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	// Offset inside the symbol, for user-space frames. Not part of upstream.
+	SymbolOffset  uint64 `protobuf:"varint,1001,opt,name=symbol_offset,json=symbolOffset,proto3" json:"symbol_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5250,6 +5255,20 @@ func (x *StackTraceEntry) GetModule() string {
 		return x.Module
 	}
 	return ""
+}
+
+func (x *StackTraceEntry) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+func (x *StackTraceEntry) GetSymbolOffset() uint64 {
+	if x != nil {
+		return x.SymbolOffset
+	}
+	return 0
 }
 
 // RuntimeHookResponse acknowledges a RuntimeHookRequest.
@@ -5711,12 +5730,14 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	" \x03(\v2\x0f.tetragon.MountR\x06mounts\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"s\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\x01\n" +
 	"\x0fStackTraceEntry\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06symbol\x18\x03 \x01(\tR\x06symbol\x12\x16\n" +
-	"\x06module\x18\x04 \x01(\tR\x06module\"\x15\n" +
+	"\x06module\x18\x04 \x01(\tR\x06module\x12\x1a\n" +
+	"\bbuild_id\x18\xe8\a \x01(\tR\abuildId\x12$\n" +
+	"\rsymbol_offset\x18\xe9\a \x01(\x04R\fsymbolOffset\"\x15\n" +
 	"\x13RuntimeHookResponse*\xe7\x03\n" +
 	"\fKprobeAction\x12\x19\n" +
 	"\x15KPROBE_ACTION_UNKNOWN\x10\x00\x12\x16\n" +

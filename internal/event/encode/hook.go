@@ -185,7 +185,7 @@ func findCuts(p *event.Process) {
 
 func (e *Encoder) frames(to []StackTraceEntry, from []event.Frame) []StackTraceEntry {
 	for i := range from {
-		x := StackTraceEntry{Offset: from[i].Offset, Symbol: from[i].Symbol, Module: from[i].Module}
+		x := StackTraceEntry{Offset: from[i].Offset, Symbol: from[i].Symbol, Module: from[i].Module, BuildId: from[i].BuildID, SymbolOffset: from[i].SymbolOffset}
 		if e.opts.StackAddresses {
 			x.Address = from[i].Address
 		}

@@ -3290,10 +3290,12 @@ func (m *KprobeSockaddrUn) AppendWire(b []byte) []byte {
 
 // StackTraceEntry is the message of the same name.
 type StackTraceEntry struct {
-	Address uint64
-	Offset  uint64
-	Symbol  string
-	Module  string
+	Address      uint64
+	Offset       uint64
+	Symbol       string
+	Module       string
+	BuildId      string
+	SymbolOffset uint64
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3322,6 +3324,16 @@ func (m *StackTraceEntry) AppendJSON(b []byte) []byte {
 		b = append(b, `,"module":`...)
 		b = appendString(b, m.Module)
 	}
+	if m.BuildId != "" {
+		b = append(b, `,"build_id":`...)
+		b = appendString(b, m.BuildId)
+	}
+	if m.SymbolOffset != 0 {
+		b = append(b, `,"symbol_offset":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.SymbolOffset, 10)
+		b = append(b, '"')
+	}
 	return closeObject(b, start)
 }
 
@@ -3345,6 +3357,14 @@ func (m *StackTraceEntry) AppendWire(b []byte) []byte {
 	if m.Module != "" {
 		b = append(b, 0x22) // field 4
 		b = appendStringWire(b, m.Module)
+	}
+	if m.BuildId != "" {
+		b = append(b, 0xc2, 0x3e) // field 1000
+		b = appendStringWire(b, m.BuildId)
+	}
+	if m.SymbolOffset != 0 {
+		b = append(b, 0xc8, 0x3e) // field 1001
+		b = binary.AppendUvarint(b, uint64(m.SymbolOffset))
 	}
 	return b
 }

@@ -100,6 +100,7 @@ type Enricher struct {
 	valueAt  func(i int) []byte // valueData, made once
 	stacks   [2]decode.Value    // likewise, of the kernel and of the process
 	symbols  symbols
+	modules  modules
 	mapsOf   uint32 // process that maps is of
 	maps     []region
 
@@ -145,6 +146,7 @@ func (e *Enricher) Begin(offset int64) {
 	e.maps, e.layout = nil, nil
 	e.long.age()
 	e.symbols.age()
+	e.modules.age()
 }
 
 // Events returns the events of the batch; they are valid until the next Begin.

@@ -138,7 +138,7 @@ func (e *Enricher) kernelStack(v *decode.Value) []event.Frame {
 	return out
 }
 
-// userStack finds the files that the addresses of a stack lie in. A process that has ended has none any more.
+// userStack finds the files and functions that the addresses of a stack lie in. A process that has ended has none any more.
 func (e *Enricher) userStack(v *decode.Value, pid uint32) []event.Frame {
 	if v.Words() == 0 {
 		return nil
@@ -159,7 +159,19 @@ func (e *Enricher) userStack(v *decode.Value, pid uint32) []event.Frame {
 			at--
 		}
 		if at >= 0 && addr < e.maps[at].end {
-			f.Module, f.Offset = e.maps[at].file, addr-e.maps[at].start+e.maps[at].offset
+			r := &e.maps[at]
+			f.Module, f.Offset = r.file, addr-r.start+r.offset
+			if m := e.modules.of(e.proc(), pid, r); m != nil {
+				look := f.Offset
+				if len(out) > 0 && look > 0 { // a return address may lie behind the function that called
+					look--
+				}
+				p := m.find(look)
+				f.Symbol, f.SymbolOffset, f.BuildID = p.name, p.offset, m.buildID
+				if p.name != "" {
+					f.SymbolOffset += f.Offset - look
+				}
+			}
 		}
 		out = append(out, f)
 	}
@@ -169,6 +181,7 @@ func (e *Enricher) userStack(v *decode.Value, pid uint32) []event.Frame {
 // region is where a part of a file is mapped.
 type region struct {
 	start, end, offset uint64
+	device             string // and the number of the file on it
 	file               string
 }
 
@@ -187,7 +200,7 @@ func parseMaps(text []byte) []region {
 		end, err2 := strconv.ParseUint(string(hi), 16, 64)
 		offset, err3 := strconv.ParseUint(string(f[2]), 16, 64)
 		if ok && err1 == nil && err2 == nil && err3 == nil {
-			out = append(out, region{start, end, offset, string(line[bytes.Index(line, f[5]):])})
+			out = append(out, region{start, end, offset, string(f[3]) + " " + string(f[4]), string(line[bytes.Index(line, f[5]):])})
 		}
 	}
 	return out

@@ -3,12 +3,14 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"tetragon/internal/policy"
+	"tetragon/internal/policy/expr"
 	"tetragon/internal/policy/plan"
 )
 
@@ -353,7 +355,7 @@ var (
 func (c *compiler) lowerArg(h *hook, m *policy.ArgMatch, as []typed, what string, r *plan.Rule) {
 	op := m.Operator.Value
 	if op == "CelExpr" {
-		c.d.Error(m.Operator.Place, "not-yet-supported", "expressions (CelExpr) are not supported yet")
+		c.lowerExpression(h, m, as, r)
 		return
 	}
 	t := c.operand(h, m, as, what, 0)
@@ -406,6 +408,35 @@ func (c *compiler) lowerArg(h *hook, m *policy.ArgMatch, as []typed, what string
 		f.Ranges = normal(f.Ranges)
 	}
 	r.Filters = append(r.Filters, f)
+}
+
+// lowerExpression makes a filter of an expression. What is wrong with it the parser has told, but for arguments whose types
+// follow from the kernel.
+func (c *compiler) lowerExpression(h *hook, m *policy.ArgMatch, as []typed, r *plan.Rule) {
+	for _, v := range m.Values {
+		n, err := expr.Parse(v.Value, func(i int) (expr.Type, error) {
+			if i >= len(as) {
+				return "", fmt.Errorf("the hook has no args[%d]", i)
+			}
+			t := &as[i]
+			if t.row == nil || t.value < 0 {
+				return "", expr.ErrTold // why it has no value was told, or the parser refused it
+			}
+			if of := expr.OfArg(t.row.name); of != "" && h.plan.Values[t.value].Type == plan.TypeInt {
+				return of, nil
+			}
+			return "", fmt.Errorf("args[%d] is of type %s here, which expressions do not know", i, t.row.name)
+		})
+		var wrong *expr.Error
+		switch {
+		case errors.As(err, &wrong):
+			c.d.Error(v.Place, "bad-expression", "%s of the expression: %v", wrong.Where(), wrong).WithMark(wrong)
+		case err == nil:
+			r.Filters = append(r.Filters, plan.Filter{
+				Kind: plan.FilterExpr, Expr: n.With(func(i int) int { return as[i].value }), Text: "CelExpr " + quoted(m.Values),
+			})
+		}
+	}
 }
 
 // nameOf names an argument as matchArgs does.

@@ -149,6 +149,13 @@ func (h *Hook) look(f *Filter) (key, what string, cost int) {
 		return "pid", "the pid", costTest + 10
 	case f.Task != TaskNone && f.Task < TaskFieldCount:
 		return fmt.Sprint("task", f.Task), "the process's " + strings.ReplaceAll(taskNames[f.Task], "_", " "), costProperty + costTest
+	case f.Kind == FilterExpr:
+		for _, v := range f.ValuesUsed() {
+			if v >= 0 && v < len(h.Values) {
+				cost += h.Values[v].readCost()
+			}
+		}
+		return "expression " + f.Expr.String(), "an expression", cost + costTest
 	case f.Value < 0 || f.Value >= len(h.Values):
 		return "unknown", "unknown", 0
 	}
@@ -457,7 +464,7 @@ func (h *Hook) looked(v int) bool {
 	for i := range h.Rules {
 		for j := range h.Rules[i].Filters {
 			f := &h.Rules[i].Filters[j]
-			if f.Task == TaskNone && f.Kind != FilterClass && (f.Value == v || f.Kind == FilterGained && f.Value2 == v) {
+			if f.Task == TaskNone && f.Kind != FilterClass && slices.Contains(f.ValuesUsed(), v) {
 				return true
 			}
 		}

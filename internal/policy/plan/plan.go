@@ -14,6 +14,8 @@ package plan
 import (
 	"net/netip"
 	"time"
+
+	"tetragon/internal/policy/expr"
 )
 
 // Plan is one policy compiled for one kernel.
@@ -319,6 +321,7 @@ const (
 	FilterContainsFold            // likewise, ASCII letters of either case
 	FilterAddrs                   // the address is in one of Prefixes; false for other families, also if Not
 	FilterGained                  // Value2 has a bit that Value has not
+	FilterExpr                    // Expr is true, of Values that are integers; false if one of them could not be read, also if Not
 	FilterClass                   // the process is in set Set by relation Of; false for unknown processes, also if Not
 )
 
@@ -381,7 +384,8 @@ type Filter struct {
 	Mask     uint64
 	Strings  []string
 	Prefixes []netip.Prefix
-	Set      int // FilterClass: index in Plan.Sets; in a Program: number of the set in the kernel
+	Expr     *expr.Node // FilterExpr: it names indices in Values
+	Set      int        // FilterClass: index in Plan.Sets; in a Program: number of the set in the kernel
 	Of       Relation
 	Text     string // as the policy says, for explain: `args[0] Prefix "/etc"`
 }
@@ -450,4 +454,17 @@ type Group struct {
 	Hook   *Hook
 	First  int   // its rules are Rules[First : First+len(Hook.Rules)]
 	Values []int // index in Program.Values of each of Hook.Values
+}
+
+// ValuesUsed lists the values that a filter looks at: none if it looks at the task.
+func (f *Filter) ValuesUsed() []int {
+	switch {
+	case f.Task != TaskNone || f.Kind == FilterClass:
+		return nil
+	case f.Kind == FilterExpr:
+		return f.Expr.Uses()
+	case f.Kind == FilterGained:
+		return []int{f.Value, f.Value2}
+	}
+	return []int{f.Value}
 }

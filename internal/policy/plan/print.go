@@ -341,6 +341,8 @@ func (h *Hook) filter(f *Filter) string {
 			words = append(words, p.String())
 		}
 		return fmt.Sprintf("%s %sin {%s}", what, not(f.Not), strings.Join(words, " "))
+	case FilterExpr:
+		return not(f.Not) + f.Expr.String()
 	case FilterGained:
 		return fmt.Sprintf("v%d %shas bits that v%d has not", f.Value2, not(f.Not), f.Value)
 	case FilterClass:

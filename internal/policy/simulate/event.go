@@ -175,11 +175,8 @@ func (t *told) holds(f *plan.Filter) (Truth, string) {
 		}
 		task.Fields[f.Task] = n
 	default:
-		for _, i := range []int{f.Value, f.Value2} {
-			if i >= 0 && i < len(t.known) && t.known[i] {
-				continue
-			}
-			if i == f.Value || f.Kind == plan.FilterGained {
+		for _, i := range f.ValuesUsed() {
+			if i < 0 || i >= len(t.known) || !t.known[i] {
 				return Unknown, "the event does not have the value"
 			}
 		}

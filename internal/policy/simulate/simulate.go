@@ -107,6 +107,16 @@ func Holds(f *plan.Filter, values []Value, task *Task) bool {
 	if f.Task != plan.TaskNone {
 		return f.Task < plan.TaskFieldCount && number(f, task.Fields[f.Task])
 	}
+	if f.Kind == plan.FilterExpr {
+		n, ok := f.Expr.Eval(func(i int) (uint64, bool) {
+			v, ok := value(values, i)
+			if !ok {
+				return 0, false
+			}
+			return v.Int, true
+		})
+		return ok && (n != 0) != f.Not
+	}
 	v, ok := value(values, f.Value)
 	if !ok {
 		return false

@@ -19,6 +19,7 @@ const (
 	costLoaded = 2  // through memory, or a helper call
 	costClass  = 3  // task storage
 	costTask   = 4  // several loads
+	costExpr   = 5  // several numbers
 	costBuffer = 10 // from here on a buffer is needed
 	costStruct = 11
 	costString = 12
@@ -66,7 +67,7 @@ func (b *body) dims() []dim {
 		kind  plan.FilterKind
 		word  int
 	}
-	groups := make(map[key][]use)
+	groups, exprs, inExpr := make(map[key][]use), make(map[string]int), make(map[int]bool)
 	var order []key
 	for r := range b.p.Rules {
 		for i := range b.p.Rules[r].Filters {
@@ -77,6 +78,12 @@ func (b *body) dims() []dim {
 				k = key{kind: f.Kind, word: int(f.Of)*setWords + f.Set/64, value: -1}
 			case f.Task != plan.TaskNone:
 				k = key{task: f.Task, value: -1}
+			case f.Kind == plan.FilterExpr:
+				text := f.Expr.String()
+				if _, ok := exprs[text]; !ok {
+					exprs[text] = len(exprs)
+				}
+				k = key{kind: f.Kind, value: -1, word: exprs[text]}
 			case f.Kind == plan.FilterGained:
 				k = key{kind: f.Kind, value: f.Value, word: f.Value2}
 			default:
@@ -102,6 +109,13 @@ func (b *body) dims() []dim {
 				d.cost = costLoaded
 			}
 			d.emit = func(next string) { b.task(k.task, us, next) }
+		case k.kind == plan.FilterExpr:
+			d.cost = costExpr
+			for _, v := range us[0].f.Expr.Uses() {
+				b.addSlot(v, 2, &next)
+				inExpr[v] = true
+			}
+			d.emit = func(next string) { b.expression(us[0].f.Expr, us, next) }
 		case k.kind == plan.FilterGained:
 			d.cost = costLoaded
 			b.keepInt(k.value, &next)
@@ -125,6 +139,9 @@ func (b *body) dims() []dim {
 	for _, v := range sortedValues(b.slots) {
 		if !b.inBuffer(v) {
 			b.c.add(storeImm64(asm.R10, b.slotAt(v)-8, intUnknown))
+			if inExpr[v] { // bound: kernels before 6.3 do not follow what is known of it, and refuse to load what was not stored
+				b.c.add(storeImm64(asm.R10, b.slotAt(v), 0))
+			}
 		}
 	}
 	slices.SortStableFunc(ds, func(x, y dim) int { return cmp.Compare(x.cost, y.cost) })

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"tetragon/internal/policy/expr"
 	"tetragon/internal/policy/plan"
 )
 
@@ -141,6 +142,10 @@ func (r random) filter(p *plan.Program) plan.Filter {
 	f := plan.Filter{Value: i, Not: r.IntN(3) == 0}
 	switch v.Type {
 	case plan.TypeInt:
+		if r.IntN(4) == 0 {
+			f.Kind, f.Expr = plan.FilterExpr, r.expression(p, 4)
+			break
+		}
 		r.number(&f, func() uint64 { return extend(r.word(), v.Bits, v.Signed) })
 	case plan.TypeString:
 		r.strings(&f)
@@ -171,6 +176,32 @@ func (r random) filter(p *plan.Program) plan.Filter {
 		}
 	}
 	return f
+}
+
+// expression is one that is true or false.
+func (r random) expression(p *plan.Program, depth int) *expr.Node {
+	two := func(op expr.Op, t expr.Type, a, b *expr.Node) *expr.Node {
+		return &expr.Node{Op: op, Type: t, Args: []*expr.Node{a, b}}
+	}
+	if depth > 0 && r.IntN(3) == 0 {
+		op := []expr.Op{expr.OpAnd, expr.OpOr, expr.OpXor, expr.OpEq}[r.IntN(4)]
+		return two(op, expr.Bool, r.expression(p, depth-1), r.expression(p, depth-1))
+	}
+	t := []expr.Type{expr.Int, expr.Uint, expr.Int32, expr.Uint32}[r.IntN(4)]
+	op := []expr.Op{expr.OpEq, expr.OpLess}[r.IntN(2)]
+	return two(op, expr.Bool, r.operand(p, t, depth), r.operand(p, t, depth))
+}
+
+func (r random) operand(p *plan.Program, t expr.Type, depth int) *expr.Node {
+	if depth > 0 && r.IntN(2) == 0 {
+		op := []expr.Op{expr.OpAdd, expr.OpSub, expr.OpAnd, expr.OpOr, expr.OpXor}[r.IntN(5)]
+		return &expr.Node{Op: op, Type: t, Args: []*expr.Node{r.operand(p, t, depth-1), r.operand(p, t, depth-1)}}
+	}
+	i := r.IntN(len(p.Values))
+	if r.IntN(3) == 0 || p.Values[i].Type != plan.TypeInt {
+		return &expr.Node{Op: expr.OpConst, Type: t, N: t.Extend(r.word())}
+	}
+	return &expr.Node{Op: expr.OpWrap, Type: t, Args: []*expr.Node{{Op: expr.OpArg, Type: expr.Int, Arg: i}}}
 }
 
 func (r random) number(f *plan.Filter, word func() uint64) {

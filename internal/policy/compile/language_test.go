@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"tetragon/internal/kernel"
+	"tetragon/internal/policy/compile"
+	"tetragon/internal/policy/parse"
+)
+
+// languageDoc is the table of the language. TestLanguage makes it.
+const languageDoc = "../../../docs/language.md"
+
+// languageKernels are the recorded kernels that the table has, and what it calls them.
+var languageKernels = []struct{ name, title string }{{"6.12", "6.12"}, {"6.1", "6.1"}, {"6.18-bare", "without kprobes"}}
+
+// languageHooks is a hook of each kind, with room for selectors; %s stands for what comes behind its arguments.
+var languageHooks = []struct{ name, yaml string }{
+	{"kprobe of a function", "  kprobes:\n  - call: security_file_open\n    syscall: false\n    args: [{index: 0, type: file}]\n%s"},
+	{"kprobe of a system call", "  kprobes:\n  - call: sys_lseek\n    args: [{index: 0, type: int}, {index: 1, type: long}]\n%s"},
+	{"its return", "  kprobes:\n  - call: sys_lseek\n    args: [{index: 0, type: int}, {index: 1, type: long}]\n    return: true\n    returnArg: {index: 0, type: long}\n%s"},
+	{"fentry", "  fentries:\n  - call: tcp_connect\n    syscall: false\n    args: [{index: 0, type: sock}]\n%s"},
+	{"tracepoint", "  tracepoints:\n  - subsystem: raw_syscalls\n    event: sys_enter\n    args: [{index: 4}]\n%s"},
+	{"raw tracepoint", "  tracepoints:\n  - subsystem: sched\n    event: sched_process_exec\n    raw: true\n    args: [{index: 2, type: linux_binprm}]\n%s"},
+	{"LSM hook", "  lsmhooks:\n  - hook: file_open\n    args: [{index: 0, type: file}]\n%s"},
+}
+
+// languageParts are what a hook can have below its arguments: filters, actions, and their attributes.
+var languageParts = []struct {
+	title, intro string
+	rows         []struct{ name, yaml string }
+}{
+	{"Filters", "One row for each member of a selector. Operators on arguments have a table of their own, below.", []struct{ name, yaml string }{
+		{"matchPIDs", `matchPIDs: [{operator: In, values: [1]}]`},
+		{"matchPIDs, isNamespacePID", `matchPIDs: [{operator: In, isNamespacePID: true, values: [1]}]`},
+		{"matchPIDs, followForks", `matchPIDs: [{operator: NotIn, followForks: true, values: [1]}]`},
+		{"matchPIDs, several entries", `matchPIDs: [{operator: NotIn, values: [1]}, {operator: NotIn, values: [2]}]`},
+		{"matchBinaries", `matchBinaries: [{operator: In, values: [/bin/sh]}]`},
+		{"matchBinaries, Prefix and Postfix", `matchBinaries: [{operator: Prefix, values: [/bin/]}, {operator: NotPostfix, values: [sh]}]`},
+		{"matchBinaries, followChildren", `matchBinaries: [{operator: In, followChildren: true, values: [/bin/sh]}]`},
+		{"matchParentBinaries", `matchParentBinaries: [{operator: In, values: [/bin/sh]}]`},
+		{"matchNamespaces", `matchNamespaces: [{namespace: Pid, operator: In, values: ["4026531836"]}]`},
+		{"matchNamespaceChanges", `matchNamespaceChanges: [{operator: In, values: [Mnt]}]`},
+		{"matchCapabilities", `matchCapabilities: [{type: Effective, operator: In, values: [CAP_SYS_ADMIN]}]`},
+		{"matchCapabilityChanges", `matchCapabilityChanges: [{type: Effective, operator: In, values: [CAP_SYS_ADMIN]}]`},
+		{"matchData", "matchData: [{index: 0, operator: Equal, values: [sh]}]"},
+		{"matchReturnArgs", `matchReturnArgs: [{index: 0, operator: LT, values: ["0"]}]`},
+		{"matchWorkloads", `matchWorkloads: {hostSelector: {}}`},
+	}},
+	{"Actions", "As an entry of matchActions; in the column of the return as one of matchReturnActions.", []struct{ name, yaml string }{
+		{"Post", `ACTIONS: [{action: Post}]`},
+		{"Post, rateLimit", `ACTIONS: [{action: Post, rateLimit: "5m"}]`},
+		{"Post, rateLimitScope", `ACTIONS: [{action: Post, rateLimit: "5m", rateLimitScope: global}]`},
+		{"Post, kernelStackTrace", `ACTIONS: [{action: Post, kernelStackTrace: true}]`},
+		{"Post, userStackTrace", `ACTIONS: [{action: Post, userStackTrace: true}]`},
+		{"Post, imaHash", `ACTIONS: [{action: Post, imaHash: true}]`},
+		{"NoPost", `ACTIONS: [{action: NoPost}]`},
+		{"Sigkill", `ACTIONS: [{action: Sigkill}]`},
+		{"Signal", `ACTIONS: [{action: Signal, argSig: 15}]`},
+		{"Override", `ACTIONS: [{action: Override, argError: -1}]`},
+		{"TrackSock", `ACTIONS: [{action: TrackSock, argSock: 0}]`},
+		{"UntrackSock", `ACTIONS: [{action: UntrackSock, argSock: 0}]`},
+		{"GetUrl", `ACTIONS: [{action: GetUrl, argUrl: "http://localhost/"}]`},
+		{"DnsLookup", `ACTIONS: [{action: DnsLookup, argFqdn: localhost}]`},
+		{"NotifyEnforcer", `ACTIONS: [{action: NotifyEnforcer, argError: -1}]`},
+		{"CleanupEnforcerNotification", `ACTIONS: [{action: CleanupEnforcerNotification}]`},
+		{"Set", `ACTIONS: [{action: Set, argIndex: 0, argValue: 1}]`},
+	}},
+}
+
+// languageFields are fields of spec and of hooks that are no selector, each in a whole spec.
+var languageFields = []struct{ name, yaml string }{
+	{"loader", "  loader: true\n"},
+	{"lists, functions", "  lists: [{name: l, values: [security_file_open, tcp_connect]}]\n  kprobes: [{call: \"list:l\", syscall: false}]\n"},
+	{"lists, syscalls", "  lists: [{name: l, type: syscalls, values: [sys_dup, i386/sys_dup]}]\n  kprobes: [{call: \"list:l\"}]\n"},
+	{"lists, generated_syscalls", "  lists: [{name: l, type: generated_syscalls}]\n  kprobes: [{call: \"list:l\"}]\n"},
+	{"lists, generated_ftrace", "  lists: [{name: l, type: generated_ftrace, pattern: \"^tcp_connect$\"}]\n  kprobes: [{call: \"list:l\", syscall: false}]\n"},
+	{"lists, in InMap", "  lists: [{name: l, type: syscalls, values: [sys_dup]}]\n  tracepoints: [{subsystem: raw_syscalls, event: sys_enter, args: [{index: 4, type: syscall64}], selectors: [{matchArgs: [{index: 4, operator: InMap, values: [\"list:l\"]}]}]}]\n"},
+	{"selectorsMacros", "  selectorsMacros: {m: {matchPIDs: [{operator: NotIn, values: [1]}]}}\n  kprobes: [{call: sys_lseek, selectors: [{macros: [m]}]}]\n"},
+	{"enforcers", "  enforcers: [{calls: [sys_lseek]}]\n  kprobes: [{call: sys_lseek}]\n"},
+	{"podSelector", "  podSelector: {matchLabels: {a: b}}\n  kprobes: [{call: sys_lseek}]\n"},
+	{"containerSelector", "  containerSelector: {matchLabels: {name: b}}\n  kprobes: [{call: sys_lseek}]\n"},
+	{"hostSelector", "  hostSelector: {}\n  kprobes: [{call: sys_lseek}]\n"},
+	{"nodeSelector", "  nodeSelector: {matchLabels: {a: b}}\n  kprobes: [{call: sys_lseek}]\n"},
+	{"options, policy-mode", "  options: [{name: policy-mode, value: monitor}]\n  kprobes: [{call: sys_lseek}]\n"},
+	{"options, disable-kprobe-multi", "  options: [{name: disable-kprobe-multi, value: \"true\"}]\n  kprobes: [{call: sys_lseek}]\n"},
+	{"message, tags", "  kprobes: [{call: sys_lseek, message: hello, tags: [tag.one]}]\n"},
+	{"ignore.callNotFound", "  kprobes: [{call: no_such_function, syscall: false, ignore: {callNotFound: true}}]\n"},
+	{"return, returnArg", "  kprobes: [{call: sys_lseek, return: true, returnArg: {index: 0, type: long}}]\n"},
+	{"returnArgAction", "  kprobes: [{call: sk_alloc, syscall: false, return: true, returnArg: {index: 0, type: sock}, returnArgAction: TrackSock}]\n"},
+	{"args, resolve", "  kprobes: [{call: security_file_open, syscall: false, args: [{index: 0, type: uint16, resolve: f_inode.i_mode}]}]\n"},
+	{"args, btfType", "  kprobes: [{call: security_file_open, syscall: false, args: [{index: 0, type: uint16, btfType: file, resolve: f_inode.i_mode}]}]\n"},
+	{"args, sizeArgIndex", "  kprobes: [{call: sys_write, args: [{index: 1, type: char_buf, sizeArgIndex: 3}]}]\n"},
+	{"args, maxData", "  kprobes: [{call: sys_write, args: [{index: 1, type: char_buf, sizeArgIndex: 3, maxData: true}]}]\n"},
+	{"args, returnCopy", "  kprobes: [{call: sys_read, args: [{index: 1, type: char_buf, sizeArgIndex: 3, returnCopy: true}]}]\n"},
+	{"args, label", "  kprobes: [{call: sys_lseek, args: [{index: 0, type: int, label: fd}]}]\n"},
+	{"data, current_task", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: string, source: current_task, resolve: comm}]}]\n"},
+	{"data, pt_regs", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: uint64, source: pt_regs, resolve: rdi}]}]\n"},
+	{"uprobes", "  uprobes: [{path: /bin/sh, offsets: [4096]}]\n"},
+	{"usdts", "  usdts: [{path: /bin/sh, provider: p, name: n}]\n"},
+	{"lsmhooks", "  lsmhooks: [{hook: file_open, args: [{index: 0, type: file}]}]\n"},
+}
+
+// language makes the table.
+type language struct {
+	t         *testing.T
+	kernels   []*kernel.Recorded
+	reasons   []string          // of what is refused, by their numbers
+	scenarios map[string]string // name -> text
+}
+
+// verdict is a cell: what becomes of a spec on a kernel.
+func (l *language) verdict(k *kernel.Recorded, spec string) string {
+	src := "apiVersion: cilium.io/v1alpha1\nkind: TracingPolicy\nmetadata: {name: cell}\nspec:\n" + spec
+	pol, d := parse.YAML("", []byte(src), parse.Options{})
+	if pol != nil {
+		p, cd := compile.Compile(pol, k, compile.Options{})
+		if d = cd; p != nil {
+			for i := range p.Hooks {
+				switch h := &p.Hooks[i]; {
+				case h.Inactive != "":
+					return "inactive " + l.reason(h.Inactive)
+				case h.Attach.Backend.Equivalent():
+					return "by " + strings.ReplaceAll(h.Attach.Backend.String(), "_", "\\_")
+				}
+			}
+			return "yes"
+		}
+	}
+	for _, x := range d.List {
+		if !x.Warning {
+			why := x.Text
+			if len(x.Notes) > 0 && x.Code == "cannot-hook" {
+				why += ": " + strings.Join(x.Notes, "; ")
+			}
+			return "no " + l.reason(fmt.Sprintf("%s `[%s]`", why, x.Code))
+		}
+	}
+	l.t.Errorf("neither accepted nor refused:\n%s", src)
+	return "?"
+}
+
+// reason gives a reason its number.
+func (l *language) reason(why string) string {
+	why = regexp.MustCompile(`kernel [0-9][^ :]*`).ReplaceAllString(why, "this kernel")
+	i := slices.Index(l.reasons, why)
+	if i < 0 {
+		i, l.reasons = len(l.reasons), append(l.reasons, why)
+	}
+	return fmt.Sprintf("(%d)", i+1)
+}
+
+// cells are the verdicts on all kernels, one if they are the same.
+func (l *language) cells(spec string) string {
+	var out []string
+	for _, k := range l.kernels {
+		out = append(out, l.verdict(k, spec))
+	}
+	if len(slices.Compact(slices.Clone(out))) == 1 {
+		return out[0]
+	}
+	return strings.Join(out, " / ")
+}
+
+// shown names a scenario whose policies have what the pattern describes.
+func (l *language) shown(pattern string) string {
+	re := regexp.MustCompile(pattern)
+	var names []string
+	for n, text := range l.scenarios {
+		if re.MatchString(text) {
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return "`" + names[0] + ".txtar`"
+}
+
+// TestLanguage makes docs/language.md of what compiles on the recorded kernels, and holds the document to it: each cell is
+// accepted, or refused with its reason.
+func TestLanguage(t *testing.T) {
+	l := &language{t: t, scenarios: make(map[string]string)}
+	for _, k := range languageKernels {
+		l.kernels = append(l.kernels, recorded(t, k.name))
+	}
+	files, err := filepath.Glob("../../../test/scenario/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(b, []byte("kind: TracingPolicy")) {
+			continue
+		}
+		l.scenarios[strings.TrimSuffix(filepath.Base(f), ".txtar")] = string(b)
+	}
+	got := l.document()
+	if *update {
+		if err := os.WriteFile(languageDoc, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(languageDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(want, got) {
+		t.Errorf("docs/language.md, if it is right run go test ./internal/policy/compile -run Language -update:\n%s", lineDiff(string(want), string(got)))
+	}
+}
+
+func (l *language) document() []byte {
+	var b bytes.Buffer
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
+	var titles []string
+	for _, k := range languageKernels {
+		titles = append(titles, k.title)
+	}
+	p(`# The language of policies
+
+<!-- made by go test ./internal/policy/compile -run Language -update; do not edit -->
+
+What of the language works where. Every cell is a policy that %s compiles for three recorded kernels: Debian's 6.12 and 6.1,
+and one without kprobes and trampolines. A cell with three words has one for each, in this order: %s; with one word they are
+all the same.
+
+- **yes**: it works.
+- **by** something: the function cannot be hooked on this kernel; what stands for it sees the same calls (tetra policy explain
+  says how they differ).
+- **inactive**: the policy is accepted, this hook of it does not run, and the status says why.
+- **no**: it is refused, with the reason that has this number at the end.
+
+The last column names a scenario that shows it from outside.
+
+`, "`TestLanguage`", strings.Join(titles, " / "))
+
+	for _, part := range languageParts {
+		p("## %s\n\n%s\n\n| |", part.title, part.intro)
+		for _, h := range languageHooks {
+			p(" %s |", h.name)
+		}
+		p(" Shown by |\n|---|%s---|\n", strings.Repeat("---|", len(languageHooks)))
+		for _, r := range part.rows {
+			p("| %s |", r.name)
+			for _, h := range languageHooks {
+				actions := "matchActions"
+				if h.name == "its return" {
+					actions = "matchReturnActions"
+				}
+				body := "    selectors:\n    - " + strings.ReplaceAll(r.yaml, "ACTIONS", actions) + "\n"
+				if r.name == "matchData" {
+					body = "    data: [{index: 0, type: string, source: current_task, resolve: comm}]\n" + body
+				}
+				hook := h.yaml
+				if strings.HasSuffix(r.name, "ntrackSock") || r.name == "TrackSock" { // they need a socket
+					hook = strings.Replace(hook, "security_file_open\n    syscall: false\n    args: [{index: 0, type: file}]", "tcp_connect\n    syscall: false\n    args: [{index: 0, type: sock}]", 1)
+				}
+				if strings.Contains(r.name, "Enforcer") {
+					hook = "  enforcers: [{calls: [sys_lseek]}]\n" + hook
+				}
+				p(" %s |", l.cells(fmt.Sprintf(hook, body)))
+			}
+			word, attribute, _ := strings.Cut(r.name, ", ")
+			pattern := regexp.QuoteMeta(word)
+			if part.title == "Actions" {
+				pattern = `action: ` + word + `\b`
+			}
+			if attribute = strings.Fields(attribute + " -")[0]; attribute != "-" && attribute != "several" {
+				pattern += `[^\n]*` + attribute
+			}
+			p(" %s |\n", l.shown(pattern))
+		}
+		p("\n")
+	}
+
+	p("## Fields and options\n\n| | %s | Shown by |\n|---|---|---|\n", "Works")
+	for _, r := range languageFields {
+		word, attribute, _ := strings.Cut(r.name, ", ")
+		pattern := `\b` + regexp.QuoteMeta(strings.TrimPrefix(word, "ignore.")) + `:`
+		if attribute != "" && word != "message" && word != "return" {
+			pattern = map[string]string{"lists": `type: `, "data": `source: `, "options": `name: `}[word] + regexp.QuoteMeta(attribute)
+			switch attribute {
+			case "functions":
+				pattern = `call: "?list:`
+			case "in InMap":
+				pattern = `InMap, values: \[?"?list:`
+			}
+		}
+		p("| %s | %s | %s |\n", r.name, l.cells(r.yaml), l.shown(pattern))
+	}
+
+	p("\n## Types of arguments\n\nOn a function (security_file_ioctl), or on a tracepoint where they belong to it, and which operators of matchArgs go with\n"+
+		"them. What is not listed is refused as `[operator-type]` or `[bad-expression]`, on every kernel (%s).\n\n| Type | Works | Operators | Shown by |\n|---|---|---|---|\n", "`TestMatrix`")
+	matrix := l.matrix()
+	for _, typ := range compile.TypesOfLanguage() {
+		spec := fmt.Sprintf("  kprobes:\n  - call: security_file_ioctl\n    syscall: false\n    args: [{index: 0, type: %s, sizeArgIndex: 2}]\n", typ)
+		switch typ {
+		case "syscall64":
+			spec = "  tracepoints: [{subsystem: raw_syscalls, event: sys_enter, args: [{index: 4, type: syscall64}]}]\n"
+		case "const_buf":
+			spec = "  tracepoints: [{subsystem: raw_syscalls, event: sys_enter, args: [{index: 5}]}]\n"
+		case "data_loc":
+			spec = "  tracepoints: [{subsystem: sched, event: sched_process_exec, args: [{index: 4}]}]\n"
+		}
+		if !strings.Contains(typ, "buf") && typ != "char_iovec" {
+			spec = strings.Replace(spec, ", sizeArgIndex: 2", "", 1)
+		}
+		p("| %s | %s | %s | %s |\n", typ, l.cells(spec), matrix[typ], l.shown(`type: `+typ+`\b`))
+	}
+
+	p("\n## Operators\n\n| Operator | Shown by |\n|---|---|\n")
+	for _, op := range operatorOrder {
+		p("| %s | %s |\n", op, l.shown(`operator: `+op+`\b`))
+	}
+
+	p("\n## Reasons\n\n")
+	for i, r := range l.reasons {
+		p("%d. %s\n", i+1, strings.NewReplacer("*", "\\*", "|", "\\|").Replace(r))
+	}
+	return b.Bytes()
+}
+
+// matrix reads what TestMatrix holds.
+func (l *language) matrix() map[string]string {
+	b, err := os.ReadFile("testdata/matrix.txt")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	out := make(map[string]string)
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 {
+			out[f[0]] = strings.Join(f[1:], " ")
+		}
+	}
+	return out
+}
