@@ -138,11 +138,6 @@ func (f *Facts) try(x Feature) string {
 		if _, err := os.Stat("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset"); err != nil {
 			return "the kernel is built without uprobes (CONFIG_UPROBE_EVENTS)"
 		}
-		// What has not been run is not said to work: the scenarios of user programs have run on 6.18 alone.
-		var major, minor int
-		if n, _ := fmt.Sscanf(f.Release, "%d.%d", &major, &minor); n == 2 && (major < 6 || major == 6 && minor < 18) {
-			return "hooks on user programs are not supported yet on kernels before 6.18"
-		}
 	case UprobeMulti:
 		if err := features.HaveBPFLinkUprobeMulti(); err != nil {
 			return "the kernel has no uprobe.multi links (6.6 and later have): " + cause(err)

@@ -100,16 +100,8 @@ func needCorpus() error {
 	return exists(dir)
 }
 
-// hooksUserPrograms asks for uprobes on a kernel on which the agent uses them: see Uprobe in internal/kernel/hooks.go.
+// hooksUserPrograms asks for uprobes.
 func hooksUserPrograms() error {
-	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return fmt.Errorf("%w: %w", errMissing, err)
-	}
-	var major, minor int
-	if n, _ := fmt.Sscanf(string(release), "%d.%d", &major, &minor); n < 2 || major < 6 || major == 6 && minor < 18 {
-		return fmt.Errorf("%w: the agent does not hook user programs on kernels before 6.18 yet", errMissing)
-	}
 	return exists("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset")
 }
 
