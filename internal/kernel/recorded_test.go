@@ -65,7 +65,10 @@ func testSubset() *Subset {
 			security_bprm_check security_bprm_creds_for_exec security_bprm_committing_creds security_bprm_committed_creds bprm_execve
 			begin_new_exec wake_up_new_task acct_process do_exit do_group_exit kernel_clone
 			ip_output dev_queue_xmit __dev_queue_xmit kfree_skb_reason sk_skb_reason_drop netif_receive_skb dev_hard_start_xmit
-			security_task_kill security_task_prctl security_inode_create security_sb_mount security_ptrace_access_check
+			security_create_user_ns security_path_mknod security_path_rename security_path_rmdir security_path_link
+			bpf_lsm_file_open bpf_lsm_file_permission bpf_lsm_mmap_file bpf_lsm_bprm_check_security bpf_lsm_bprm_creds_for_exec
+			bpf_lsm_socket_connect bpf_lsm_task_kill bpf_lsm_path_unlink bpf_lsm_inode_unlink bpf_lsm_ptrace_access_check
+			security_path_symlink security_path_chmod security_path_chown security_task_kill security_task_prctl security_inode_create security_sb_mount security_ptrace_access_check
 			do_mount path_mount mount_bdev register_kprobe __register_kprobe copy_process io_submit_sqes
 			iterate_dir generic_file_read_iter filemap_read new_sync_write __cgroup_bpf_run_filter_skb
 		`),

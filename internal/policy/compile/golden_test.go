@@ -206,6 +206,9 @@ func TestPolicies(t *testing.T) {
 					t.Fatal(err)
 				}
 				plan, diags, ok := compiled(t, src, f, compile.Options{})
+				if !ok && f.Lacks(kernel.FmodRet) != "" && strings.Contains(diags, "[cannot-override]") {
+					return // what denies is never half there
+				}
 				if !ok {
 					t.Fatalf("refused:\n%s", diags)
 				}

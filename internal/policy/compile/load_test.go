@@ -94,6 +94,9 @@ func TestLoad_policies(t *testing.T) {
 				if golden && facts.Lacks(kernel.Fentry) != "" {
 					return // made for kernels that have all
 				}
+				if facts.Lacks(kernel.FmodRet) != "" && strings.Contains(d.String(), "[cannot-override]") {
+					return // what denies is never half there
+				}
 				t.Fatal(d)
 			}
 			id, err := m.Add(p)
