@@ -64,17 +64,17 @@ int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binp
 	return 0;
 }
 
-/* Where classes are in a table the kernel does not free them with the task.
- * kernel: void sched_process_exit(struct task_struct *p)  3.4..6.15; a second argument says group_dead since */
-SEC("tp_btf/sched_process_exit")
+/* Where classes are in a table the kernel does not free them with the task. Not at its exit: files and sockets are closed
+ * after that, and policies ask who closes them. A leader that lost its place in an exec has another pid than its group.
+ * kernel: void sched_process_free(struct task_struct *p)  3.4.. */
+SEC("tp_btf/sched_process_free")
 int BPF_PROG(class_exit, struct task_struct *t)
 {
 	struct class_key k;
 
-	/* kernel: do_exit takes the thread off the count before it calls the tracepoint */
-	if (!class_hash || t->signal->live.counter > 0)
+	if (!class_hash || t->pid != t->tgid)
 		return 0;
-	k = class_key(t->group_leader);
+	k = class_key(t);
 	bpf_map_delete_elem(&classes_hash, &k);
 	return 0;
 }

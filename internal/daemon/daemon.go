@@ -308,6 +308,7 @@ func Run(ctx context.Context, o Options) error {
 		undo.add(removeInfo)
 		log.Info("listening for events", "kernel", release, "cgroups", cgroups, "ring_bytes", base.Ring().MaxEntries(),
 			"map_bytes", base.MapBytes(), "export", cfg.ExportFilename, "api", address)
+		giveBack() // what the start needed
 		if nerr := notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); nerr != nil {
 			log.Warn("tell that the agent is ready", "err", nerr)
 		}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -351,7 +350,7 @@ func (l *lane) trim() {
 		if l.calm++; l.calm >= looks {
 			l.stormy, l.calm = false, 0
 			runtime.GC() // the first collection only marks pooled buffers, the second frees them
-			debug.FreeOSMemory()
+			giveBack()
 		}
 	}
 }

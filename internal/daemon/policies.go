@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -63,7 +62,7 @@ func (k *factsKeeper) drop() {
 	k.facts = nil
 	k.mu.Unlock()
 	if had {
-		debug.FreeOSMemory()
+		giveBack()
 	}
 }
 

@@ -5,12 +5,14 @@ package scenario
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,12 +102,11 @@ func (c *costs) rejected() {
 		c.check(row.what, per(seeks, seek(0))-base, row.most)
 		c.remove("cost")
 	}
-	base = per(seeks, prctl)
-	fmt.Printf("%-44s %12d\n", "prctl without a policy", base)
+	without := per(seeks, prctl)
+	fmt.Printf("%-44s %12d\n", "prctl without a policy", without)
 	c.add(denyPolicy)
-	c.check("prctl, an Override on another one", per(seeks, prctl)-base, maxRejectDeny)
+	c.check("prctl, an Override on another one", per(seeks, prctl)-without, maxRejectDeny)
 	c.remove("cost")
-	base = per(seeks, seek(0))
 	for i := range 100 {
 		c.add(seekPolicy(fmt.Sprintf("cost-%d", i), 1))
 	}
@@ -126,12 +127,21 @@ func (c *costs) posted() {
 	base := per(n, seek(wanted))
 	c.add(strings.ReplaceAll(seekPolicy("cost", 1), "77777", fmt.Sprint(wanted)))
 	time.Sleep(4 * time.Second) // the agent gives back the kernel's types, which it needed for the policy, after three
-	once(n, seek(wanted))       // whatever is done once: a flood's first buffers, and a collection for their sake
+	once(n, seek(wanted))       // whatever is done once: a flood's first buffers
 	settle(c.t, c.a)
-	agent := int64(cpuTime(c.t, c.a))
-	kernel := once(n, seek(wanted)) - base
-	settle(c.t, c.a)
-	agent = (int64(cpuTime(c.t, c.a)) - agent) / n
+	// A collection of garbage, which comes once in several floods, costs a third of the flood that it falls into: the median
+	// of some floods is what one costs.
+	const floods = 5
+	var costs [floods]struct{ kernel, agent int64 }
+	for i := range costs {
+		before := int64(cpuTime(c.t, c.a))
+		costs[i].kernel = once(n, seek(wanted)) - base
+		settle(c.t, c.a)
+		costs[i].agent = (int64(cpuTime(c.t, c.a)) - before) / n
+		fmt.Printf("%-44s %12d\n", "  a flood, in the agent", costs[i].agent)
+	}
+	slices.SortFunc(costs[:], func(a, b struct{ kernel, agent int64 }) int { return cmp.Compare(a.agent, b.agent) })
+	kernel, agent := costs[floods/2].kernel, costs[floods/2].agent
 	fmt.Printf("%-44s %12d\n", "  in the kernel", kernel)
 	fmt.Printf("%-44s %12d\n", "  in the agent", agent)
 	c.check("an event with two integers, to the file", kernel+agent, maxPosted)
@@ -143,7 +153,7 @@ func (c *costs) posted() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if want := 2 * n; got != want {
+	if want := (1 + floods) * n; got != want {
 		c.t.Errorf("%d of %d events came through", got, want)
 	}
 	c.remove("cost")
