@@ -8,9 +8,16 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// gcAtStart is the collector's percentage while the agent starts.
+const gcAtStart = 400
+
+// afterStart is when what the start needed is given back.
+const afterStart = 2 * time.Second
 
 // giveBack gives memory back to the system that only something unusual needed: the start, a policy, a storm. Beside the heap
 // that is the program's own text, of which most is for the start: its pages come back from the page cache when they are used.
