@@ -188,6 +188,15 @@ func (m *Manager) SetMode(id uint32, monitor bool) error {
 	if s == nil {
 		return fmt.Errorf("set the mode of policy %d: %w", id, ErrNoPolicy)
 	}
+	was := s.monitor
+	if err := m.modeTo(s, id, monitor); err != nil {
+		return errors.Join(err, m.modeTo(s, id, was)) // never one hook that denies and another that only tells
+	}
+	return nil
+}
+
+// modeTo is SetMode up to the first failure.
+func (m *Manager) modeTo(s *policyState, id uint32, monitor bool) error {
 	s.monitor = monitor
 	for _, k := range keys(s.parts) {
 		for i := range s.parts[k] {
