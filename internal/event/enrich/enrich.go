@@ -80,6 +80,7 @@ type Enricher struct {
 	held     [][]byte         // other records that came meanwhile
 	heldMaps []Mapping
 	past     []pastRecord // what an earlier agent's ring still held, in its order
+	born     uint64       // boot-clock time when the first snapshot was complete
 
 	asked     uint64 // boot-clock time when the last full snapshot was asked for
 	snapshots uint64 // full snapshots seen so far
@@ -211,6 +212,7 @@ func (e *Enricher) Record(r *decode.Record) {
 			e.found = append(e.found, e.fromSnapshot(r))
 			return
 		case abi.KindSnapEnd:
+			e.born = r.Time
 			e.start()
 			return
 		}
@@ -732,6 +734,10 @@ func exitOf(code uint32) event.Exit {
 
 func (e *Enricher) cgroup(r *decode.Record) {
 	p := e.tab.Get(event.Key{Pid: r.Pid, Ktime: r.Ktime})
+	if p == nil && r.Ktime < e.born {
+		e.drop(absorbed) // it began and ended before the snapshot could see it, and nothing was told of it
+		return
+	}
 	if p == nil {
 		e.drop(ownerGone)
 		return

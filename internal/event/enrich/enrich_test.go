@@ -291,7 +291,10 @@ func TestCgroup_setsContainer(t *testing.T) {
 
 func TestCgroup_ofNobody(t *testing.T) {
 	l := started(t, enrich.Options{})
-	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 9, Ktime: 9}, id64)); len(evs) != 0 || l.dropped("owner_gone") != 1 {
+	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 9, Ktime: 9}, id64)); len(evs) != 0 || l.dropped("owner_gone") != 0 {
+		t.Errorf("of one from before the start: events %q, dropped %d", say(evs), l.dropped("owner_gone"))
+	}
+	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 9, Ktime: 1000}, id64)); len(evs) != 0 || l.dropped("owner_gone") != 1 {
 		t.Errorf("events %q, dropped %d", say(evs), l.dropped("owner_gone"))
 	}
 	l.settled()
