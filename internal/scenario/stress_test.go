@@ -26,8 +26,9 @@ const (
 )
 
 const (
-	stressTries = 100 // of one process that survives its tries
-	stressKinds = 4   // of what is done to the agent
+	stressTries = 25 // of one process that survives its tries
+	stressKinds = 4  // of what is done to the agent
+	stressWait  = 5 * patience
 )
 
 // denied is a policy that nobody survives who does what it is about. It matches a binary, so it needs what is kept with each
@@ -238,7 +239,7 @@ func (s *stress) survives() (tries, went int64) {
 
 // options of an agent, of this version or the next.
 func (s *stress) options(next bool, flags ...string) agentOptions {
-	o := agentOptions{dir: s.dir, log: filepath.Join(s.dir, "agent.log"), flags: flags}
+	o := agentOptions{dir: s.dir, log: filepath.Join(s.dir, "agent.log"), flags: flags, wait: stressWait}
 	if next {
 		o.via = []string{"sh", "-c", `b=$1; shift; exec "$b-next" "$@"`, "sh"}
 	}
