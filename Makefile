@@ -145,7 +145,7 @@ packagetest: package ## install, upgrade and remove the packages in a virtual ma
 	@mv $(PACKAGES)/lab/old/*.deb $(PACKAGES)/lab/old.deb && rm -r $(PACKAGES)/lab/old
 	@cp $(PACKAGES)/*.deb $(PACKAGES)/lab/new.deb && cp $(PACKAGES)/*.tar.gz $(PACKAGES)/lab/archive.tar.gz
 	@cp test/package/life.sh $(PACKAGES)/lab/
-	@$(SUM) $(foreach k,$(firstword $(filter 6.12,$(KERNEL)) $(KERNEL)),'package $(k): $(VMLAB) run --systemd --kernel $(k) --share $(PACKAGES)/lab:/pkg --timeout 20m -- \
+	@$(SUM) $(foreach k,$(firstword $(filter 6.12,$(KERNEL)) $(KERNEL)),'package $(k): $(VMLAB) run --systemd --kernel $(k) --share $(PACKAGES)/lab:/pkg --timeout 25m -- \
 		/pkg/life.sh /pkg/old.deb /pkg/new.deb /pkg/archive.tar.gz')
 
 # Events a second, and for how many seconds. It measures: on a machine that does other things besides, they are in the figures.

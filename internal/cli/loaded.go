@@ -6,10 +6,12 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -215,29 +217,45 @@ func writeLoads(out io.Writer, at time.Time, ls []load) error {
 func (a *app) debugProgs() *cobra.Command {
 	var all, once, noClear bool
 	var dir string
-	var seconds int
+	interval := seconds(time.Second)
 	cmd := &cobra.Command{
 		Use: "progs", Aliases: []string{"top"}, Short: "Show what the agent's programs cost in the kernel, the dearest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if seconds < 1 {
-				return fmt.Errorf("--timeout: %d is less than a second", seconds)
-			}
 			counting, err := kernel.CountRuns()
 			if err != nil {
 				return err
 			}
 			defer counting.Close() //nolint:errcheck // it ends with this program anyway
-			return a.progs(cmd, dir, time.Duration(seconds)*time.Second, all, once, noClear)
+			return a.progs(cmd, dir, time.Duration(interval), all, once, noClear)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&all, "all", false, "programs of others as well")
 	f.StringVar(&dir, "bpf-dir", pinnedAt, "directory of what the agent has pinned")
 	f.String("bpf-lib", "", "has no effect: the names of programs come from the kernel")
-	f.IntVar(&seconds, "timeout", 1, "seconds between two looks")
+	f.Var(&interval, "timeout", "time between two looks; a number means seconds")
 	f.BoolVar(&once, "once", false, "end after the first")
 	f.BoolVar(&noClear, "no-clear", false, "leave on the screen what was there")
 	return cmd
+}
+
+// seconds is a time as upstream has it, a number of seconds, or as it is everywhere else.
+type seconds time.Duration
+
+func (s *seconds) String() string { return time.Duration(*s).String() }
+func (s *seconds) Type() string   { return "duration" }
+
+// Set implements pflag.Value.
+func (s *seconds) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if n, nerr := strconv.Atoi(text); nerr == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err == nil && d < 100*time.Millisecond {
+		err = errors.New("it is less than 100ms")
+	}
+	*s = seconds(d)
+	return err
 }
 
 func (a *app) progs(cmd *cobra.Command, dir string, interval time.Duration, all, once, noClear bool) error {

@@ -96,15 +96,16 @@ func TestSoak(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SCENARIO_SOAK")); err == nil && n > rounds {
 		rounds = n
 	}
-	const calls, processes, slack = 20_000, 200, 1 << 20
-	a, dir := startFlooded(t, "--pprof-address="+pprofAddress, "--process-cache-size=1024")
+	// A process table that is full after some rounds, and calls that come no faster than a busy machine takes them.
+	const calls, rate, processes, slack = 20_000, 20_000, 200, 1 << 20
+	a, dir := startFlooded(t, "--pprof-address="+pprofAddress, "--process-cache-size=512")
 	defer removePins(dir)
 	defer func() { _ = a.kill() }()
 	var heaps []int64
 	for range rounds {
 		c, slow := newClient(t, dir), newClient(t, dir)
 		slow.stop() // takes nothing more, and goes away in the middle
-		runFlood(t, calls, 0)
+		runFlood(t, calls, rate)
 		slow.close()
 		lives(t, processes)
 		settle(t, a)
@@ -144,7 +145,7 @@ func startFlooded(t *testing.T, flags ...string) (*agent, string) {
 	return a, dir
 }
 
-// runFlood makes n calls that the policy posts, at a rate; 0: as fast as it goes.
+// runFlood makes n calls that the policy posts, at a rate.
 func runFlood(t *testing.T, n, rate int) {
 	t.Helper()
 	out, err := exec.Command(os.Getenv(envVictim), "syscall", "-n", strconv.Itoa(n), "-rate", strconv.Itoa(rate), "lseek", "-1", "1", "4711").CombinedOutput()
