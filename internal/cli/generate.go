@@ -48,7 +48,12 @@ type madeHook struct {
 	Symbols   []string       `yaml:"symbols,omitempty"`
 	Provider  string         `yaml:"provider,omitempty"`
 	Name      string         `yaml:"name,omitempty"`
+	Ignore    *madeIgnore    `yaml:"ignore,omitempty"`
 	Selectors []madeSelector `yaml:"selectors,omitempty"`
+}
+
+type madeIgnore struct {
+	CallNotFound bool `yaml:"callNotFound"`
 }
 
 type madeSelector struct {
@@ -158,9 +163,9 @@ func (g *generator) calls() (*made, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, yes := newMade("all-syscalls"), true
+	m, yes, ignore := newMade("all-syscalls"), true, &madeIgnore{CallNotFound: true} // no kernel has all
 	for _, n := range names {
-		m.Spec.Kprobes = append(m.Spec.Kprobes, madeHook{Call: n, Syscall: &yes, Selectors: g.selectors()})
+		m.Spec.Kprobes = append(m.Spec.Kprobes, madeHook{Call: n, Syscall: &yes, Ignore: ignore, Selectors: g.selectors()})
 	}
 	return m, nil
 }
@@ -170,9 +175,9 @@ func (g *generator) callList() (*made, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, yes := newMade("all-syscalls-list"), true
+	m, yes, ignore := newMade("all-syscalls-list"), true, &madeIgnore{CallNotFound: true}
 	m.Spec.Lists = []madeList{{Name: "syscalls", Type: "syscalls", Values: names}}
-	m.Spec.Kprobes = []madeHook{{Call: "list:syscalls", Syscall: &yes, Selectors: g.selectors()}}
+	m.Spec.Kprobes = []madeHook{{Call: "list:syscalls", Syscall: &yes, Ignore: ignore, Selectors: g.selectors()}}
 	return m, nil
 }
 
