@@ -702,7 +702,8 @@ func (e *Enricher) fork(r *decode.Record) {
 func (e *Enricher) exit(r *decode.Record) {
 	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
 	p := e.tab.Get(k)
-	if p == nil && r.Flags&abi.FlagNew != 0 {
+	// The kernel half met it after its exec: the key is of its fork.
+	if p == nil && (r.Flags&abi.FlagNew != 0 || r.Ktime == r.Exit.Start) {
 		if l := e.tab.Live(r.Pid); l != nil && l.Start == r.Exit.Start {
 			p = l
 		}
