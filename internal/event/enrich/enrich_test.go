@@ -289,13 +289,16 @@ func TestCgroup_setsContainer(t *testing.T) {
 	}
 }
 
-func TestCgroup_ofNobody(t *testing.T) {
+// A process can be moved before its fork is told, and told of as moved after its end.
+func TestCgroup_early(t *testing.T) {
 	l := started(t, enrich.Options{})
-	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 9, Ktime: 9}, id64)); len(evs) != 0 || l.dropped("owner_gone") != 0 {
-		t.Errorf("of one from before the start: events %q, dropped %d", say(evs), l.dropped("owner_gone"))
+	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 70, Ktime: 1000}, id64), abitest.Cgroup(abi.Head{Pid: 9, Ktime: 9}, id64)); len(evs) != 0 {
+		t.Errorf("events %q", say(evs))
 	}
-	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 9, Ktime: 1000}, id64)); len(evs) != 0 || l.dropped("owner_gone") != 1 {
-		t.Errorf("events %q, dropped %d", say(evs), l.dropped("owner_gone"))
+	l.feed(fork(70, 1000, event.Key{Pid: 50, Ktime: 500}))
+	ev := l.one(exit(70, 1000, 2000, 0))
+	if got, want := ev.Process.Docker, id64[:31]; got != want {
+		t.Errorf("container: got %q, want %q", got, want)
 	}
 	l.settled()
 }
