@@ -30,11 +30,12 @@ func callNumbers() map[string]uintptr {
 		"setgid": unix.SYS_SETGID, "setregid": unix.SYS_SETREGID, "setresgid": unix.SYS_SETRESGID,
 		"setresuid": unix.SYS_SETRESUID, "setreuid": unix.SYS_SETREUID, "setuid": unix.SYS_SETUID,
 		"truncate": unix.SYS_TRUNCATE, "umask": unix.SYS_UMASK, "unlink": unix.SYS_UNLINK, "write": unix.SYS_WRITE,
+		"writev": unix.SYS_WRITEV,
 	}
 }
 
-// callArgs turns words into arguments: numbers, or s=TEXT for the address of a terminated text. keep holds what the
-// addresses point to.
+// callArgs turns words into arguments: numbers, s=TEXT for the address of a terminated text, or v=ADDRESS,BYTES for that of
+// one vector. keep holds what the addresses point to.
 func callArgs(words []string) (args [6]uintptr, keep []*byte, err error) {
 	if len(words) > len(args) {
 		return args, nil, errors.New("a system call has six arguments at most")
@@ -49,13 +50,23 @@ func callArgs(words []string) (args [6]uintptr, keep []*byte, err error) {
 			args[i] = uintptr(unsafe.Pointer(p))
 			continue
 		}
+		if text, ok := strings.CutPrefix(w, "v="); ok {
+			var v [2]uint64
+			if _, err := fmt.Sscanf(text, "%d,%d", &v[0], &v[1]); err != nil {
+				return args, nil, fmt.Errorf("argument %q: want v=ADDRESS,BYTES", w)
+			}
+			p := (*byte)(unsafe.Pointer(&v))
+			keep = append(keep, p)
+			args[i] = uintptr(unsafe.Pointer(p))
+			continue
+		}
 		if n, err := strconv.ParseInt(w, 0, 64); err == nil {
 			args[i] = uintptr(n)
 			continue
 		}
 		n, err := strconv.ParseUint(w, 0, 64)
 		if err != nil {
-			return args, nil, fmt.Errorf("argument %q: want a number or s=TEXT", w)
+			return args, nil, fmt.Errorf("argument %q: want a number, s=TEXT or v=ADDRESS,BYTES", w)
 		}
 		args[i] = uintptr(n)
 	}
