@@ -153,7 +153,7 @@ func (r *Registry) Restore() error {
 		}
 	}
 	for i := range list {
-		err := r.add(list[i].key.Domain, Text{Name: list[i].key.Name, YAML: []byte(list[i].YAML)}, false)
+		err := r.add(list[i].key.Domain, Text{Name: list[i].key.Name, YAML: []byte(list[i].YAML)}, false, nil)
 		if err == nil && !list[i].Enabled {
 			err = r.Disable(list[i].key)
 		}
