@@ -66,6 +66,7 @@ func table() map[string]subcommand {
 
 		// Files.
 		"open":   {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
+		"opens":  {"FILE N", "opens a file N times: WENT= says how often it was possible", opens},
 		"write":  {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
 		"writev": {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
 		"read":   {"FILE SIZE", "reads a file once", readFile},
