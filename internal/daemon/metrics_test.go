@@ -10,7 +10,7 @@ import (
 )
 
 func TestCount(t *testing.T) {
-	l := &lane{counters: new(metrics.Lane)}
+	l := &lane{laneOptions: laneOptions{counters: new(metrics.Lane)}}
 	known, stranger := &event.Process{Binary: "/bin/x"}, &event.Process{Placeholder: true}
 	l.count([]event.Event{
 		{Kind: event.KindExec, Process: known}, {Kind: event.KindExit, Process: stranger}, {Kind: event.KindKprobe, Process: stranger, Hook: new(event.Hook)},
