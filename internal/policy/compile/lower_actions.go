@@ -107,7 +107,7 @@ func (c *compiler) mayAsk(t policy.Text, page bool) bool {
 			return false
 		}
 	} else if !hostName.MatchString(host) || len(host) > 253 {
-		c.d.Error(t.Place, "bad-name", "%q is no name that can be looked up", t.Value).WithHint("example.com")
+		c.d.Error(t.Place, "bad-host", "%q is no name that can be looked up", t.Value).WithHint("example.com")
 		return false
 	}
 	key := host
