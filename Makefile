@@ -107,8 +107,8 @@ SCENARIO_ENV = TETRAGON_BIN=$(1)/bin/tetragon TETRA_BIN=$(1)/bin/tetra VICTIM_BI
 hosttest: build bin/tetragon-next bin/scenario.test bin/victim ## the scenarios on this machine's own kernel [RUN=...] (root)
 	@$(SUM) 'hosttest: env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_STORM=$(STORM) \
 		bin/scenario.test -test.v -test.parallel=1 -test.timeout=15m -test.run "Test(Features|Scenarios)/$(RUN)"' \
-		$(if $(filter .,$(RUN)),'soak: cd internal/scenario && env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_SOAK=$(SOAK) \
-		$(CURDIR)/bin/scenario.test -test.v -test.timeout=30m -test.run "TestSoak$$"')
+		$(if $(filter .,$(RUN)),'soak and quick start: cd internal/scenario && env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_SOAK=$(SOAK) \
+		$(CURDIR)/bin/scenario.test -test.v -test.timeout=30m -test.run "Test(Soak|Quickstart)$$"')
 
 # The guest gets a copy of what the tests need at /lab, laid out like the repository.
 LAB := bin/lab

@@ -73,11 +73,12 @@ const (
 
 // Enricher makes events of records.
 type Enricher struct {
-	opts   Options
-	tab    *process.Table
-	stage  *metrics.Stage
-	names  map[string]bool
-	passwd *passwd
+	opts     Options
+	tab      *process.Table
+	stage    *metrics.Stage
+	names    map[string]bool
+	passwd   *passwd
+	nameless uint64
 
 	offset int64 // wall clock = boot clock + offset
 	hostNs event.Namespaces
@@ -622,8 +623,14 @@ func (e *Enricher) fill(p *process.Entry, r *decode.Record) {
 func (e *Enricher) setUser(p *process.Entry) {
 	if e.passwd != nil && e.hostNs.Mnt != 0 && p.Ns.Mnt == e.hostNs.Mnt && p.Ns.User == e.hostNs.User {
 		p.User = e.passwd.name(p.UID, p.StartTime)
+		if p.User == "" {
+			e.nameless++
+		}
 	}
 }
+
+// Nameless is how many processes should have had a login name, and their user has none.
+func (e *Enricher) Nameless() uint64 { return e.nameless }
 
 // appendBinary writes the path of what is executed: the name given to execve, made absolute and clean. A name that goes
 // through a descriptor or /proc says nothing lasting; there, it is the path of the file itself.
