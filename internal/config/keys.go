@@ -79,7 +79,7 @@ func generalRows() []row {
 		{key: "memprofile", field: func(c *Config) any { return &c.MemProfile }, hidden: true,
 			help: "write a heap profile to this file when the agent is stopped"},
 		{key: "generate-docs", def: "false", field: func(c *Config) any { return &c.GenerateDocs },
-			status: later, why: "use --help", help: "print the description of the command as YAML and exit"},
+			help: "print the description of the command as YAML and exit"},
 	}
 }
 
