@@ -283,7 +283,7 @@ func (r *Registry) add(domain string, t Text, replace bool, to *Store) error {
 	if err := r.load(e, p, d); err != nil {
 		return err
 	}
-	if err := to.put(key, t.YAML, true); err != nil {
+	if err := to.put(key, t.YAML, true, e.mode); err != nil {
 		return errors.Join(fmt.Errorf("add policy %s, which is taken out again: %w", key, err), r.end(e))
 	}
 	return nil
@@ -359,7 +359,7 @@ func (r *Registry) replace(e *entry, p *policy.Policy, t Text, parsed *policy.Di
 		r.settleLoader()
 		return fmt.Errorf("replace policy %s, which stays as it was: %w", e.key, err)
 	}
-	if err := to.put(e.key, t.YAML, e.state != StateDisabled); err != nil {
+	if err := to.put(e.key, t.YAML, e.state != StateDisabled, mode); err != nil {
 		was := *e.plan
 		was.Monitor = e.mode == ModeMonitor // it may have been set since
 		back := r.o.Sensors.Replace(e.sensor, &was)
@@ -517,7 +517,14 @@ func (r *Registry) Configure(k Key, enable *bool, m *Mode) error {
 		if err := r.o.Sensors.SetMode(e.sensor, *m == ModeMonitor); err != nil {
 			return fmt.Errorf("set the mode of policy %s: %w", k, err)
 		}
+		was := e.mode
 		r.set(e, func() { e.mode = *m })
+		if enable == nil {
+			if err := r.o.Store.put(k, e.text.YAML, e.state != StateDisabled, *m); err != nil {
+				r.set(e, func() { e.mode = was })
+				return errors.Join(fmt.Errorf("set the mode of policy %s, which stays as it was: %w", k, err), r.o.Sensors.SetMode(e.sensor, was == ModeMonitor))
+			}
+		}
 		r.o.Log.Info("policy mode set", "policy", k.String(), "state", m.String())
 	}
 	if enable == nil {
@@ -526,7 +533,7 @@ func (r *Registry) Configure(k Key, enable *bool, m *Mode) error {
 	if err := r.turn(e, *enable); err != nil {
 		return err
 	}
-	if err := r.o.Store.put(k, e.text.YAML, *enable); err != nil {
+	if err := r.o.Store.put(k, e.text.YAML, *enable, e.mode); err != nil {
 		return errors.Join(fmt.Errorf("switch policy %s, which stays as it was: %w", k, err), r.turn(e, !*enable))
 	}
 	return nil
