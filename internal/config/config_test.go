@@ -101,7 +101,9 @@ func TestTable_everyFieldOnce(t *testing.T) {
 
 // The keys and defaults of the wire contract. Deviations are marked.
 func TestTable_contract(t *testing.T) {
-	want := `allow-missing-hooks false
+	want := `action-dns-server
+action-hosts
+allow-missing-hooks false
 bpf-dir tetragon
 bpf-lib /var/lib/tetragon/
 btf

@@ -49,8 +49,16 @@ type Options struct {
 
 	// RedactArgs and RedactEnv, if set, take secrets out before anything is stored. The first argument is the binary.
 	RedactArgs, RedactEnv func(binary, text string) string
+	// Ask, if set, gets pages and looks up names that rules order with their events. It must not wait.
+	Ask Asker
 	// HostNs, if set, is told the namespaces of pid 1 before the first event is made.
 	HostNs func(event.Namespaces)
+}
+
+// Asker does what rules order that concerns other machines.
+type Asker interface {
+	Get(url string)
+	Lookup(name string)
 }
 
 // The reasons why a record makes no event.
@@ -100,6 +108,7 @@ type Enricher struct {
 	long     longValues
 	values   []decode.Value     // of the record at hand, by index; Kind 0: not there
 	valueAt  func(i int) []byte // valueData, made once
+	ima      *abi.ValIma        // hash of the file that the record at hand is about; nil: it tells none
 	stacks   [2]decode.Value    // likewise, of the kernel and of the process
 	symbols  symbols
 	modules  modules
