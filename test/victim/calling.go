@@ -79,6 +79,7 @@ func call(words []string) error {
 	times := fs.Int("n", 1, "how often")
 	threads := fs.Int("threads", 1, "how many threads do so")
 	on := fs.Bool("on", false, "go on until the input ends, some times a second")
+	rate := fs.Int("rate", 0, "how often a second each thread does so, a few milliseconds' worth at a time; 0: as fast as it goes")
 	if err := fs.Parse(words); err != nil {
 		return err
 	}
@@ -118,10 +119,14 @@ func call(words []string) error {
 			runtime.LockOSThread() // it ends with the goroutine: each has its own
 			r := &results[i]
 			r.tid = unix.Gettid()
+			begin := time.Now()
 			for i := 0; i < *times || *on && !ended.Load(); i++ {
 				r.ret, _, r.errno = syscall.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
 				if *on {
 					time.Sleep(20 * time.Millisecond)
+				}
+				if *rate > 0 && i%max(*rate/500, 1) == 0 { // who is late catches up: the rate holds over the whole time
+					time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(*rate))))
 				}
 			}
 		})

@@ -54,7 +54,7 @@ func table() map[string]subcommand {
 		"threads":            {"N", "starts threads and exits while they live", threads},
 
 		// Ways to call the kernel.
-		"syscall":     {"[-n N] [-threads N] NAME ARG...", "makes a system call; ARG is a number, s=TEXT or v=ADDRESS,BYTES (one vector)", call},
+		"syscall":     {"[-n N] [-threads N] [-rate N] NAME ARG...", "makes a system call; ARG is a number, s=TEXT or v=ADDRESS,BYTES (one vector)", call},
 		"compat":      {"NR ARG...", "makes a 32-bit system call from a 64-bit program", compatCall},
 		"change-ns":   {"KIND", "enters a new namespace (uts, ipc, net, mnt, cgroup), then calls lseek(-1, 4711, 0)", changeNamespace},
 		"change-caps": {"NR", "drops a capability from its effective set, then calls lseek(-1, 4711, 0)", changeCapabilities},
@@ -66,6 +66,7 @@ func table() map[string]subcommand {
 
 		// Files.
 		"open":   {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
+		"opens":  {"FILE N", "opens a file N times: WENT= says how often it was possible", opens},
 		"write":  {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
 		"writev": {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
 		"read":   {"FILE SIZE", "reads a file once", readFile},
