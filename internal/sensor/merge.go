@@ -233,7 +233,7 @@ func code(p *plan.Program) string {
 			fmt.Fprintf(&b, "%+v ", f)
 		}
 		d := r.Do
-		fmt.Fprintf(&b, "-> %t %d %d %t %t %v %t %t %t\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.Track, d.Baseline, len(d.Signals) > 0, d.Override)
+		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override)
 	}
 	for i := range p.Groups {
 		g := &p.Groups[i]

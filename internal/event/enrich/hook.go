@@ -39,6 +39,9 @@ type group struct {
 type orders struct {
 	action, returned       event.Action
 	kernelStack, userStack bool
+	hash                   bool // of the file
+
+	urls, names []string // that are asked for when the event is told
 
 	enforces []event.Action
 	signals  []uint64 // for each of enforces the signal, as a bit; 0: an override
@@ -126,7 +129,7 @@ func newLayout(p *plan.Program) *layout {
 		}
 		for j := range h.Rules {
 			do := &h.Rules[j].Do
-			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack}
+			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack, hash: do.ImaHash, urls: do.URLs, names: do.Names}
 			for _, n := range do.Signals {
 				act := event.ActionSignal
 				if n == sigkill {
@@ -204,6 +207,7 @@ func (e *Enricher) hook(r *decode.Record) {
 	if l.stacks {
 		e.stacks = [2]decode.Value{}
 	}
+	e.ima = nil
 	for at := 0; ; {
 		v, next, ok := r.Values(at)
 		if !ok {
@@ -214,6 +218,8 @@ func (e *Enricher) hook(r *decode.Record) {
 			e.stacks[0] = v
 		case v.Kind == abi.ValueUserStack:
 			e.stacks[1] = v
+		case v.Kind == abi.ValueIma:
+			e.ima = v.Ima()
 		case int(v.Index) < len(e.values):
 			e.values[v.Index] = v
 		}
@@ -297,6 +303,9 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 	if o.userStack {
 		h.UserStack = e.userStack(&e.stacks[1], r.Pid)
 	}
+	if o.hash && e.ima != nil {
+		h.ImaHash = imaHash(e.ima)
+	}
 	ancestors := e.opts.KprobeAncestors
 	switch g.kind {
 	case event.KindTracepoint:
@@ -307,6 +316,14 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 		ancestors = e.opts.UsdtAncestors
 	case event.KindLSM:
 		ancestors = e.opts.LSMAncestors
+	}
+	if e.opts.Ask != nil {
+		for _, u := range o.urls {
+			e.opts.Ask.Get(u)
+		}
+		for _, n := range o.names {
+			e.opts.Ask.Lookup(n)
+		}
 	}
 	ev := e.next()
 	ev.Kind, ev.Time, ev.Tid, ev.Hook = g.kind, e.wall(r.Time), tid, h

@@ -142,6 +142,10 @@ type Attach struct {
 	// attached, again whenever another file takes the place of the old one.
 	User *Place
 
+	// BackendLSM: where the file is whose hash some rule tells: a parameter, or a member of what it points to. To make a hash
+	// is to read the file, for which the program sleeps. nil: none tells any.
+	Hash *Source
+
 	// Equivalents: the calls that are meant; nil for others. A call is meant if any of them fits.
 	Calls []Call
 	// Conditions on the raw arguments that all must hold before anything else, e.g. "newstate is TCP_FIN_WAIT1".
@@ -314,11 +318,14 @@ type Actions struct {
 	Scope       Scope
 	KernelStack bool
 	UserStack   bool
+	ImaHash     bool // of the file at Attach.Hash, as IMA makes it
 	Track       []Track
 	Signals     []int // to the current process, sorted, unique
 	Override    bool  // the call does not take place, and returns Error
 	Error       int32
-	Baseline    bool // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
+	URLs        []string // pages that the agent gets when it tells the event
+	Names       []string // ... names that it looks up
+	Baseline    bool     // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
 }
 
 // Enforces says whether anything is ordered that changes what the process does.
