@@ -636,7 +636,7 @@ func TestLoad_generateDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var d description
-	if err := yaml.Unmarshal([]byte(h.out.String()), &d); err != nil {
+	if err := yaml.Unmarshal(h.out.Bytes(), &d); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
