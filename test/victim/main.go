@@ -55,6 +55,7 @@ func table() map[string]subcommand {
 
 		// Ways to call the kernel.
 		"syscall":     {"[-n N] [-threads N] NAME ARG...", "makes a system call; ARG is a number or s=TEXT", call},
+		"guarded":     {"DIR", "makes each system call that somebody can deny, with 0x4711 as its last argument; MISSED= those that did not return error 77", guarded},
 		"compat":      {"NR ARG...", "makes a 32-bit system call from a 64-bit program", compatCall},
 		"change-ns":   {"KIND", "enters a new namespace (uts, ipc, net, mnt, cgroup), then calls lseek(-1, 4711, 0)", changeNamespace},
 		"change-caps": {"NR", "drops a capability from its effective set, then calls lseek(-1, 4711, 0)", changeCapabilities},
@@ -66,6 +67,7 @@ func table() map[string]subcommand {
 
 		// Files.
 		"open":   {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
+		"opens":  {"FILE...", "opens and closes files, all by one thread: OPEN0= the error of the first, 0 for none", openFiles},
 		"write":  {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
 		"writev": {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
 		"read":   {"FILE SIZE", "reads a file once", readFile},

@@ -40,7 +40,9 @@ type orders struct {
 	kernelStack, userStack bool
 
 	enforces []event.Action
-	signals  []uint64 // for each of enforces the signal, as a bit; 0: an override
+	signals  []uint64       // for each of enforces the signal, as a bit; 0: an override
+	later    []event.Action // what others carry out
+	all      []event.Action // both
 }
 
 // arg is where an argument comes from, and how it is written.
@@ -133,9 +135,13 @@ func newLayout(p *plan.Program) *layout {
 				}
 				o.enforces, o.signals = append(o.enforces, act), append(o.signals, 1<<(n-1))
 			}
-			if do.Override {
+			switch {
+			case do.Override && do.Later != 0:
+				o.later = append(o.later, event.ActionOverride)
+			case do.Override:
 				o.enforces, o.signals = append(o.enforces, event.ActionOverride), append(o.signals, 0)
 			}
+			o.all = slices.Concat(o.enforces, o.later)
 			to.rules = append(to.rules, o)
 		}
 		for _, v := range g.Values {
@@ -279,7 +285,7 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 		h.Alike += 1 + uint64(i)
 	}
 	h.Action, h.ReturnAction, h.Suppressed = o.action, o.returned, r.Held(rule)
-	if len(o.enforces) > 0 {
+	if len(o.all) > 0 {
 		o.verdict(h, r.Monitored(rule), r.Sent())
 	}
 	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
@@ -315,10 +321,10 @@ const sigkill = 9
 // verdict tells what became of what a rule ordered.
 func (o *orders) verdict(h *event.Hook, monitored bool, sent uint64) {
 	if monitored {
-		h.WouldDo = o.enforces
+		h.WouldDo = o.all
 		return
 	}
-	h.Done = o.enforces
+	h.Done, h.Ordered = o.enforces, o.later
 	for _, s := range o.signals {
 		if s&^sent == 0 {
 			continue

@@ -85,6 +85,9 @@ type hook struct {
 	merged    bool // another hook stands for it
 	noReturn  bool // the return value is asked for, but not to be had
 
+	guards  []*kernel.Func // who denies what the hook orders, as it cannot itself
+	verdict plan.Verdict   // what they know the order by
+
 	killInstead bool // Override is not to be had, and the policy says that Sigkill does
 }
 
@@ -96,12 +99,13 @@ var passes = []struct {
 	{"refuse what is not supported yet", (*compiler).refuseLater},
 	{"read options", (*compiler).readOptions},
 	{"expand lists: a hook for each function", (*compiler).expandHooks},
-	{"expand macros", (*compiler).expandMacros},         // needs hooks
-	{"choose attach points", (*compiler).resolve},       // needs hooks
-	{"type arguments", (*compiler).typeArgs},            // needs how parameters are reached
-	{"lower selectors", (*compiler).lowerSelectors},     // needs types, macros
-	{"lower actions", (*compiler).lowerActions},         // needs rules
-	{"see who would be meant", (*compiler).checkActors}, // needs attach points and actions
+	{"expand macros", (*compiler).expandMacros},           // needs hooks
+	{"choose attach points", (*compiler).resolve},         // needs hooks
+	{"type arguments", (*compiler).typeArgs},              // needs how parameters are reached
+	{"lower selectors", (*compiler).lowerSelectors},       // needs types, macros
+	{"lower actions", (*compiler).lowerActions},           // needs rules
+	{"hook who denies for others", (*compiler).addGuards}, // needs complete rules
+	{"see who would be meant", (*compiler).checkActors},   // needs attach points and actions
 	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},

@@ -54,7 +54,7 @@ func (h *hook) enforces() bool {
 // byOverride puts a hook that overrides where the kernel lets a program do so. If there is no such place it is refused, or
 // left to be hooked in another way, if the policy says that it then kills.
 func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
-	guard := strings.HasPrefix(h.call, "security_")
+	guard, regs := strings.HasPrefix(h.call, "security_"), h.plan.Attach.Regs
 	why := c.noTrampoline(h, proto, kernel.FmodRet)
 	switch {
 	case exit:
@@ -63,6 +63,11 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		h.dead = true
 		return
 	case why != "":
+	case regs && c.f.Lacks(kernel.FmodCall) != "":
+		why = c.f.Lacks(kernel.FmodCall)
+	case regs:
+		h.plan.Attach.Backend = plan.BackendFmodRet
+		return
 	case !guard:
 		why = fmt.Sprintf("the kernel lets no program return in the place of %s", h.call)
 	case proto.Return.Type != "int":
@@ -72,6 +77,14 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		return
 	}
 	h.tried(plan.BackendFmodRet, "%s", why)
+	if regs && c.f.Lacks(kernel.FmodRet) == "" {
+		var none string
+		if h.guards, none = c.guardsOf(h); none == "" {
+			c.byGuards(h)
+			return
+		}
+		h.tried(plan.BackendFmodRet, "%s", none)
+	}
 	if c.opts.fallback {
 		h.killInstead = true
 		return
@@ -82,6 +95,22 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		d.WithNote("%s: %s", t.Backend.Asked(), t.Why)
 	}
 	d.WithHint("override the security_... function that guards it; or let option %s: sigkill kill instead", optionFallback)
+}
+
+// byGuards leaves a hook on a system call to be hooked in another way, and says who denies what it orders.
+func (c *compiler) byGuards(h *hook) {
+	abi := "x64"
+	if h.plan.Attach.Compat {
+		abi = "i386"
+	}
+	name := callOf(h.call, abi)
+	h.verdict = c.verdictOf(h)
+	var names []string
+	for _, g := range h.guards {
+		names = append(names, g.Name)
+	}
+	h.plan.Caveats = append(h.plan.Caveats, fmt.Sprintf("%s is denied where it asks %s, not at its entry; an error comes back as from there", name, strings.Join(names, " and ")))
+	h.plan.Caveats = append(h.plan.Caveats, guards[name].mind...)
 }
 
 // override makes a rule return an error in the place of the call.
@@ -108,4 +137,7 @@ func (c *compiler) override(h *hook, a *policy.Action, do *plan.Actions) {
 		return
 	}
 	do.Override, do.Error = true, int32(n)
+	if len(h.guards) > 0 {
+		do.Later = h.verdict
+	}
 }

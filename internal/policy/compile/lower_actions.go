@@ -195,7 +195,7 @@ func (c *compiler) mergeLists() {
 	for _, h := range c.alive() {
 		b := h.plan.Attach.Backend
 		entry := b == plan.BackendFentry || b == plan.BackendKprobe
-		if h.kprobe == nil || h.section != "kprobes" || !strings.HasPrefix(h.kprobe.Call.Value, "list:") || !entry || h.plan.Attach.Module != "" || h.wantsRegisters() {
+		if h.kprobe == nil || h.section != "kprobes" || !strings.HasPrefix(h.kprobe.Call.Value, "list:") || !entry || h.plan.Attach.Module != "" || h.wantsRegisters() || len(h.guards) > 0 {
 			continue
 		}
 		k := fmt.Sprint(h.index, h.plan.Attach.Regs, h.plan.Attach.Compat)

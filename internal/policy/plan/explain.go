@@ -149,6 +149,8 @@ func (h *Hook) look(f *Filter) (key, what string, cost int) {
 		return fmt.Sprint("class", f.Of), "which program the process runs", costBits
 	case f.Task == TaskPid:
 		return "pid", "the pid", costTest + 10
+	case f.Task == TaskVerdict:
+		return fmt.Sprint("verdict", f.Verdict), "whether this policy has ordered something for the system call", costProperty + costTest
 	case f.Task != TaskNone && f.Task < TaskFieldCount:
 		return fmt.Sprint("task", f.Task), "the process's " + strings.ReplaceAll(taskNames[f.Task], "_", " "), costProperty + costTest
 	case f.Kind == FilterExpr:
@@ -216,6 +218,9 @@ func (h *Hook) explain(b *strings.Builder) {
 	}
 	line("runs", "%s", where)
 	line("", "%s", h.Attach.String())
+	if h.Guards != "" {
+		line("guards", "%s, which this policy hooks: it denies what was ordered there", h.Guards)
+	}
 	for i := range h.Attach.When {
 		line("", "only when %s", h.Attach.When[i].String())
 	}
@@ -393,7 +398,12 @@ func (h *Hook) does(a *Actions) string {
 			words = append(words, fmt.Sprintf("the process gets signal %d", n))
 		}
 	}
-	if a.Override {
+	switch {
+	case a.Override && a.Later != 0:
+		words = append(words, fmt.Sprintf("the system call is denied by what guards it, and returns %d", a.Error))
+	case a.Override && a.From != 0:
+		words = append(words, "the call is denied, with the error that was ordered")
+	case a.Override:
 		words = append(words, fmt.Sprintf("the call does not take place and returns %d", a.Error))
 	}
 	return strings.Join(words, ", ")

@@ -58,6 +58,7 @@ type Hook struct {
 	Tags    []string
 
 	Attach   Attach
+	Guards   string    // system call that is denied here because another hook of the policy says so; empty: it is none of these
 	Inactive string    // why it is not attached; empty if it is
 	Tried    []Attempt // back-ends that were considered before Attach, and why not
 	Caveats  []string  // how an equivalent differs from what was asked for
@@ -294,11 +295,17 @@ type Actions struct {
 	Signals     []int // to the current process, sorted, unique
 	Override    bool  // the call does not take place, and returns Error
 	Error       int32
-	Baseline    bool // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
+	Later       Verdict // Override: the program itself cannot; the error is kept under this name for the hooks that have it in From
+	From        Verdict // Override: the error is what is kept under this name
+	Baseline    bool    // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
 }
 
 // Enforces says whether anything is ordered that changes what the process does.
 func (a *Actions) Enforces() bool { return len(a.Signals) > 0 || a.Override }
+
+// Verdict names what one program orders and another one carries out, later in the same thread; 0: none. The name of the same
+// order of the same policy is the same in every agent, so that programs of several generations understand each other.
+type Verdict uint64
 
 // Scope is what a rate limit counts by.
 type Scope uint8
@@ -379,6 +386,7 @@ const (
 	TaskNsTimeForChildren
 	TaskNsCgroup
 	TaskNsUser
+	TaskVerdict // 1 if something was ordered under Filter.Verdict that holds for the call under way, else 0
 	TaskFieldCount
 )
 
@@ -386,10 +394,11 @@ const (
 type Filter struct {
 	Kind     FilterKind
 	Not      bool
-	Task     Task  // TaskNone: Value
-	Value    int   // index in Values
-	Value2   int   // FilterGained: the new set
-	Field    Field // of Value
+	Task     Task    // TaskNone: Value
+	Verdict  Verdict // TaskVerdict
+	Value    int     // index in Values
+	Value2   int     // FilterGained: the new set
+	Field    Field   // of Value
 	Ranges   []Range
 	Mask     uint64
 	Strings  []string

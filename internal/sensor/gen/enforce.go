@@ -70,16 +70,53 @@ func (b *body) enforce() {
 		if !b.p.Rules[i].Do.Override {
 			return
 		}
+		do := &b.p.Rules[i].Do
+		next := c.label()
+		b.jumpNone(next)
+		if do.From != 0 {
+			c.add(verdict(do.From), call("verdict_error"), asm.JEq.Imm(asm.R0, 0, next))
+		}
+		if do.Later != 0 {
+			c.add(asm.Mov.Reg(asm.R2, asm.R0), verdict(do.Later), call("verdict_keep"))
+			c.here(next)
+			return
+		}
 		if !overrides(b.p.Attach.Backend) {
 			b.fail("%s overrides nothing", b.p.Attach.Backend)
 			return
 		}
 		// The first policy's error stands.
-		next := c.label()
-		b.jumpNone(next)
 		c.add(asm.LoadMem(asm.R1, asm.R10, errorAt, asm.Half), asm.JNE.Imm(asm.R1, 0, next), asm.StoreMem(asm.R10, errorAt, asm.R0, asm.Half))
 		c.here(next)
 	})
+}
+
+// verdict loads the name of a verdict for a call of the library.
+func verdict(v plan.Verdict) asm.Instruction { return asm.LoadImm(asm.R1, int64(v), asm.DWord) }
+
+// keepsVerdicts says whether a rule orders what others carry out.
+func (b *body) keepsVerdicts() bool {
+	for i := range b.p.Rules {
+		if b.p.Rules[i].Do.Later != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// newCall forgets what was ordered for an earlier call. Only a program that is on may do so: what it forgets it orders again
+// if that still holds.
+func (b *body) newCall() {
+	if b.o.Test || b.o.Touch {
+		return
+	}
+	dropped := make(map[plan.Verdict]bool)
+	for i := range b.p.Rules {
+		if v := b.p.Rules[i].Do.Later; v != 0 && !dropped[v] {
+			dropped[v] = true
+			b.c.add(verdict(v), call("verdict_drop"))
+		}
+	}
 }
 
 // noError is ENFORCE_NONE of bpf/abi/hook.h; the package's test compares them.
