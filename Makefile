@@ -18,6 +18,8 @@ RUN     ?= .
 # Execs of the storm scenario.
 STORM   ?= 2000
 VMSTORM ?= 300
+# Rounds of the soak: processes, events of a policy, clients that come, stall and go.
+SOAK    ?= 12
 FUZZTIME ?= 30s
 # Policies that the user's document names. Not in the tree: where they are not, their scenario is skipped.
 CORPUS   ?= $(abspath $(CURDIR)/../shared/corpus/policylibrary)
@@ -104,7 +106,9 @@ SCENARIO_ENV = TETRAGON_BIN=$(1)/bin/tetragon TETRA_BIN=$(1)/bin/tetra VICTIM_BI
 .PHONY: hosttest
 hosttest: build bin/tetragon-next bin/scenario.test bin/victim ## the scenarios on this machine's own kernel [RUN=...] (root)
 	@$(SUM) 'hosttest: env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_STORM=$(STORM) \
-		bin/scenario.test -test.v -test.parallel=1 -test.timeout=15m -test.run "Test(Features|Scenarios)/$(RUN)"'
+		bin/scenario.test -test.v -test.parallel=1 -test.timeout=15m -test.run "Test(Features|Scenarios)/$(RUN)"' \
+		$(if $(filter .,$(RUN)),'soak: cd internal/scenario && env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_SOAK=$(SOAK) \
+		$(CURDIR)/bin/scenario.test -test.v -test.timeout=30m -test.run "TestSoak$$"')
 
 # The guest gets a copy of what the tests need at /lab, laid out like the repository.
 LAB := bin/lab
@@ -141,8 +145,16 @@ packagetest: package ## install, upgrade and remove the packages in a virtual ma
 	@mv $(PACKAGES)/lab/old/*.deb $(PACKAGES)/lab/old.deb && rm -r $(PACKAGES)/lab/old
 	@cp $(PACKAGES)/*.deb $(PACKAGES)/lab/new.deb && cp $(PACKAGES)/*.tar.gz $(PACKAGES)/lab/archive.tar.gz
 	@cp test/package/life.sh $(PACKAGES)/lab/
-	@$(SUM) $(foreach k,$(firstword $(filter 6.12,$(KERNEL)) $(KERNEL)),'package $(k): $(VMLAB) run --systemd --kernel $(k) --share $(PACKAGES)/lab:/pkg --timeout 20m -- \
+	@$(SUM) $(foreach k,$(firstword $(filter 6.12,$(KERNEL)) $(KERNEL)),'package $(k): $(VMLAB) run --systemd --kernel $(k) --share $(PACKAGES)/lab:/pkg --timeout 25m -- \
 		/pkg/life.sh /pkg/old.deb /pkg/new.deb /pkg/archive.tar.gz')
+
+# Events a second, and for how many seconds. It measures: on a machine that does other things besides, they are in the figures.
+LOADRATE ?= 50000
+LOADTIME ?= 60
+.PHONY: load
+load: build bin/scenario.test bin/victim ## many events a second to a file and two clients, and an idle minute: what they cost, and that none is lost (root)
+	@cd internal/scenario && env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_LOAD=$(LOADRATE) SCENARIO_LOAD_TIME=$(LOADTIME) \
+		$(CURDIR)/bin/scenario.test -test.v -test.timeout=15m -test.run 'TestLoad$$'
 
 .PHONY: icount
 icount: lab ## count instructions per fork, exec and exit in a virtual machine, and hold them to their limits

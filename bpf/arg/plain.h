@@ -197,6 +197,7 @@ struct vectors {
 	__u64 have; /* bytes that were read */
 	__u64 all;  /* ... that there are */
 	__u64 failed;
+	__u64 user; /* what the vectors name is user memory, whatever they say */
 	struct {
 		__u64 base, len;
 	} one;
@@ -235,6 +236,11 @@ static long vector_step(__u32 i, struct loop *l)
 		to += have;
 		if (bounded(n) > BYTES_MAX || bounded(to) > VAL_END) /* bound: the read */
 			return 1;
+		/* bound: two tests, because the compiler would make one of them that forgets the check of the size */
+		if (n && v->user && (__s64)base < 0) {
+			v->failed = 1;
+			return 1;
+		}
 		if (n && read_any((void *)&l->b->r + to, n, base)) {
 			v->failed = 1;
 			return 1;
@@ -275,6 +281,7 @@ __noinline __s64 arg_iovec(__u32 buf, __u32 index, __u64 addr, __u64 count, __u6
 		return val_error(b, index, VAL_BYTES);
 	v = buf_work(struct vectors, b);
 	v->vec = addr;
+	v->user = (__s64)addr >= 0; /* who could write the vectors could name anything there */
 	v->skip = 0;
 	v->left = (__s64)limit < 0 ? 0 : limit ? limit : ~0ull;
 	return vectors_put(b, index, count > VECTORS_MAX ? VECTORS_MAX : count);
@@ -294,6 +301,7 @@ __noinline __s64 arg_iov_iter(__u32 buf, __u32 index, __u64 addr)
 	v = buf_work(struct vectors, b);
 	type = peek(struct iov_iter, addr, iter_type);
 	v->vec = 0;
+	v->user = type != bpf_core_enum_value(enum iter_type, ITER_KVEC);
 	v->left = peek(struct iov_iter, addr, count);
 	v->skip = peek(struct iov_iter, addr, iov_offset);
 	/* kernel: one buffer without a vector, 6.0.. */

@@ -52,7 +52,8 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define peek(type, addr, member)                                                                                       \
 	peek_at((__u64)(addr) + bpf_core_field_offset(type, member), sizeof(((type *)0)->member))
 
-/* Copies memory of which nobody knows whose it is: kernel addresses have the top bit set. */
+/* Copies memory of which nobody knows whose it is: kernel addresses have the top bit set. An address that user space chose
+ * does not get here with it: see Attach.FromUser in internal/policy/plan. */
 static __always_inline long read_any(void *to, __u32 size, __u64 addr)
 {
 	if ((__s64)addr < 0)

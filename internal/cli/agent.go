@@ -265,6 +265,6 @@ func (a *app) debugCommand() *cobra.Command {
 		Use: "debug", Hidden: true, Short: "What upstream has below this name",
 		Args: knownCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.dumpCommand())
+	cmd.AddCommand(a.dumpCommand(), a.debugMaps(), a.debugProgs(), a.debugEnableStats())
 	return cmd
 }

@@ -125,7 +125,7 @@ func TestAgentVerbs(t *testing.T) {
 			`"environment_variables":[{"Key":"T","Value":"hush"}]},"color":"inUse","refcnt":2}` + "\n", ""},
 		{"debug dump policies", `{"policies":[{"name":"p"}]}` + "\n", ""},
 		{"metrics", "", "is the agent running? --address names another place"},
-		{"sensors list", "", `unknown command "sensors"`},
+		{"sensors list", "", "sensors is not supported: sensors are deprecated"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {

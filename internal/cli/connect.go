@@ -60,12 +60,17 @@ func (a *app) dial(target string) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds),
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(streamWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(a.maxRecvSize)))
 	if err != nil {
 		return nil, hint(fmt.Errorf("connect to %s: %w", target, err), "a target is unix:///path or host:port")
 	}
 	return conn, nil
 }
+
+// streamWindow is how many bytes of events the agent may send before it hears from us. gRPC's own window begins with 64 KiB
+// and grows by and by: in the first quarter of a second a stream that begins in the middle of a flood fell behind.
+const streamWindow = 4 << 20
 
 // call runs one exchange, again after a failed connection. Each attempt has a client of its own: one that has failed
 // would hold back the next attempt by a pause of its own.

@@ -36,7 +36,7 @@ starts are in the domain "static".`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.tpAdd(), a.tpDelete(), a.tpTurn(true), a.tpTurn(false), a.tpSetMode(), a.tpList(), a.tpStatus(), a.tpDomains(), a.tpModify())
+	cmd.AddCommand(a.tpAdd(), a.tpDelete(), a.tpTurn(true), a.tpTurn(false), a.tpSetMode(), a.tpList(), a.tpStatus(), a.tpDomains(), a.tpModify(), a.tpGenerate())
 	return cmd
 }
 

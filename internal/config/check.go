@@ -189,7 +189,7 @@ func (ck *checker) addresses() {
 	}
 	for _, s := range []struct{ key, addr string }{
 		{"health-server-address", c.HealthServerAddress}, {"metrics-server", c.MetricsServer},
-		{"pprof-address", c.PprofAddress},
+		{"pprof-address", c.PprofAddress}, {"gops-address", c.GopsAddress},
 	} {
 		if s.addr != "" {
 			ck.hostPort(s.key, s.addr, false)

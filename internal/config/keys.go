@@ -32,17 +32,16 @@ const defaultPolicyDir = "/etc/tetragon/tetragon.tp.d"
 
 // Reasons shared by several rows.
 const (
-	whyEmbedded  = "the BPF objects are embedded in the binary, one for all kernels"
-	whyProbed    = "features are probed, not concluded from a version"
-	whyExact     = "the process table mirrors the living processes exactly and needs no retries"
-	whyStorage   = "processes live in task storage, which grows with them"
-	whyNoFilter  = "policies hold for all processes"
-	whyTakeOver  = "what an earlier run left goes on until this one has taken over"
-	whyNoQueue   = "there is no queue between the reader and the handler"
-	whyNoPods    = "Kubernetes is not supported yet"
-	whyNoCRI     = "container runtimes are not asked yet"
-	whyNoAggr    = "there is no type of event that is aggregated, so each is passed on, as upstream does"
-	whyNoProfile = "use pprof-address"
+	whyEmbedded = "the BPF objects are embedded in the binary, one for all kernels"
+	whyProbed   = "features are probed, not concluded from a version"
+	whyExact    = "the process table mirrors the living processes exactly and needs no retries"
+	whyStorage  = "processes live in task storage, which grows with them"
+	whyNoFilter = "policies hold for all processes"
+	whyTakeOver = "what an earlier run left goes on until this one has taken over"
+	whyNoQueue  = "there is no queue between the reader and the handler"
+	whyNoPods   = "Kubernetes is not supported yet"
+	whyNoCRI    = "container runtimes are not asked yet"
+	whyNoAggr   = "there is no type of event that is aggregated, so each is passed on, as upstream does"
 )
 
 // table returns all keys in the order of the help text. It is the only place where a key is described.
@@ -76,9 +75,9 @@ func generalRows() []row {
 		{key: "log-file", field: func(c *Config) any { return &c.LogFile },
 			help: "log to this file as well; truncated at start"},
 		{key: "cpuprofile", field: func(c *Config) any { return &c.CPUProfile }, hidden: true,
-			status: later, why: whyNoProfile, help: "write a CPU profile to this file"},
+			help: "write a CPU profile to this file, from the start until the agent is stopped"},
 		{key: "memprofile", field: func(c *Config) any { return &c.MemProfile }, hidden: true,
-			status: later, why: whyNoProfile, help: "write a heap profile to this file at exit"},
+			help: "write a heap profile to this file when the agent is stopped"},
 		{key: "generate-docs", def: "false", field: func(c *Config) any { return &c.GenerateDocs },
 			status: later, why: "use --help", help: "print the description of the command as YAML and exit"},
 	}
@@ -212,7 +211,7 @@ func serverRows() []row {
 		{key: "pprof-address", field: func(c *Config) any { return &c.PprofAddress },
 			help: "Go profiling over HTTP on this address; empty: none"},
 		{key: "gops-address", field: func(c *Config) any { return &c.GopsAddress },
-			status: later, why: "use pprof-address", help: "gops agent on this address"},
+			help: "answer the program gops on this TCP address; empty: no. Who reaches it sees what this program does, not the events"},
 	}
 }
 

@@ -267,6 +267,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	undo.add(stopHTTP)
+	stopDebug, err := serveDebug(cfg, log)
+	if err != nil {
+		return err
+	}
+	undo.add(stopDebug)
 
 	from := bootNow()
 	if err := base.Attach(); err != nil {

@@ -69,7 +69,7 @@ func writeInfo(cfg *config.Config, address string) (remove func(), err error) {
 	path := filepath.Join(cfg.RunDir, "tetragon-info.json")
 	b, err := json.Marshal(agentInfo{
 		ExportFname: cfg.ExportFilename, LibDir: cfg.BPFLib, BTFFname: cfg.BTF, ServerAddress: address,
-		MetricsAddress: cfg.MetricsServer, MapDir: cfg.BPFDir, Pid: os.Getpid(),
+		MetricsAddress: cfg.MetricsServer, GopsAddress: cfg.GopsAddress, MapDir: cfg.BPFDir, Pid: os.Getpid(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write info file %s: %w", path, err)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ const (
 	maxStart = 500_000_000 // from its exec to the first event in the file
 	maxMaps  = 8 << 20     // bytes of BPF maps
 	maxRSS   = 40 << 20    // bytes of the agent
+	maxIdle  = 3_000_000   // a second with nothing to do: 0.3 % of a CPU of a thousand million instructions a second
 )
 
 // TestInstructions counts instructions in a machine where that is exact, so that it fails for a change of the agent and
@@ -81,6 +83,9 @@ func TestInstructions(t *testing.T) {
 		cpu = min(cpu, cpuTime(t, a)-before)
 	}
 
+	// With nothing to do. A machine that counts instructions passes over the time in which there are none.
+	idle := uint64(perSecond(t, a, time.Minute))
+
 	fmt.Printf("%-34s %12s %12s %8s\n", "what", "is", "at most", "runs")
 	check := func(what string, is, most uint64, runs uint64) {
 		t.Run(strings.ReplaceAll(what, " ", "_"), func(t *testing.T) {
@@ -116,6 +121,7 @@ func TestInstructions(t *testing.T) {
 		check(row.what, sum, row.most, runs)
 	}
 	check("agent per life", cpu/m, maxAgent, m)
+	check("agent in an idle second", idle, maxIdle, 60)
 	check("agent until the first event", start, maxStart, 1)
 	check("bytes of BPF maps", mapBytes(t), maxMaps, 1)
 	check("bytes of the agent in memory", residentBytes(t, a), maxRSS, 1)

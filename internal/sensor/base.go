@@ -66,9 +66,11 @@ type hook struct {
 	without          string // what is lost without it; empty: the agent is useless
 }
 
+// In this order: a process whose fork is seen, but not its exec, would keep the key that its fork gave it, and an earlier
+// agent's records know it by another one.
 var hooks = []hook{
-	{"proc_fork", "sched_process_fork", ""},
 	{"proc_exec", "sched_process_exec", ""},
+	{"proc_fork", "sched_process_fork", ""},
 	{"proc_exit", "sched_process_exit", ""},
 	{"proc_prepare", "sched_prepare_exec", "raised capabilities are told from the credentials after the exec alone, and an exec by a thread other than the first takes its parent from user space"},
 	{"cgrp_attach", "cgroup_attach_task", "a process that moves into a container without an exec is not seen to"},

@@ -41,7 +41,7 @@ func TestLoad_withoutTracepoints(t *testing.T) {
 	if err == nil || b != nil {
 		t.Fatal("loaded all the same")
 	}
-	for _, want := range []string{"sched_process_fork", "5.16.0-x", "5.17", "CONFIG_DEBUG_INFO_BTF"} {
+	for _, want := range []string{"sched_process_exec", "5.16.0-x", "5.17", "CONFIG_DEBUG_INFO_BTF"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in: %v", want, err)
 		}

@@ -30,11 +30,12 @@ func callNumbers() map[string]uintptr {
 		"setgid": unix.SYS_SETGID, "setregid": unix.SYS_SETREGID, "setresgid": unix.SYS_SETRESGID,
 		"setresuid": unix.SYS_SETRESUID, "setreuid": unix.SYS_SETREUID, "setuid": unix.SYS_SETUID,
 		"truncate": unix.SYS_TRUNCATE, "umask": unix.SYS_UMASK, "unlink": unix.SYS_UNLINK, "write": unix.SYS_WRITE,
+		"writev": unix.SYS_WRITEV,
 	}
 }
 
-// callArgs turns words into arguments: numbers, or s=TEXT for the address of a terminated text. keep holds what the
-// addresses point to.
+// callArgs turns words into arguments: numbers, s=TEXT for the address of a terminated text, or v=ADDRESS,BYTES for that of
+// one vector. keep holds what the addresses point to.
 func callArgs(words []string) (args [6]uintptr, keep []*byte, err error) {
 	if len(words) > len(args) {
 		return args, nil, errors.New("a system call has six arguments at most")
@@ -49,13 +50,23 @@ func callArgs(words []string) (args [6]uintptr, keep []*byte, err error) {
 			args[i] = uintptr(unsafe.Pointer(p))
 			continue
 		}
+		if text, ok := strings.CutPrefix(w, "v="); ok {
+			var v [2]uint64
+			if _, err := fmt.Sscanf(text, "%d,%d", &v[0], &v[1]); err != nil {
+				return args, nil, fmt.Errorf("argument %q: want v=ADDRESS,BYTES", w)
+			}
+			p := (*byte)(unsafe.Pointer(&v))
+			keep = append(keep, p)
+			args[i] = uintptr(unsafe.Pointer(p))
+			continue
+		}
 		if n, err := strconv.ParseInt(w, 0, 64); err == nil {
 			args[i] = uintptr(n)
 			continue
 		}
 		n, err := strconv.ParseUint(w, 0, 64)
 		if err != nil {
-			return args, nil, fmt.Errorf("argument %q: want a number or s=TEXT", w)
+			return args, nil, fmt.Errorf("argument %q: want a number, s=TEXT or v=ADDRESS,BYTES", w)
 		}
 		args[i] = uintptr(n)
 	}
@@ -68,6 +79,7 @@ func call(words []string) error {
 	times := fs.Int("n", 1, "how often")
 	threads := fs.Int("threads", 1, "how many threads do so")
 	on := fs.Bool("on", false, "go on until the input ends, some times a second")
+	rate := fs.Int("rate", 0, "how often a second each thread does so, a few milliseconds' worth at a time; 0: as fast as it goes")
 	if err := fs.Parse(words); err != nil {
 		return err
 	}
@@ -107,10 +119,14 @@ func call(words []string) error {
 			runtime.LockOSThread() // it ends with the goroutine: each has its own
 			r := &results[i]
 			r.tid = unix.Gettid()
+			begin := time.Now()
 			for i := 0; i < *times || *on && !ended.Load(); i++ {
 				r.ret, _, r.errno = syscall.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
 				if *on {
 					time.Sleep(20 * time.Millisecond)
+				}
+				if *rate > 0 && i%max(*rate/500, 1) == 0 { // who is late catches up: the rate holds over the whole time
+					time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(*rate))))
 				}
 			}
 		})

@@ -44,7 +44,8 @@ type machine struct {
 const bootAttempts = 4
 
 // A boot takes four to ten seconds on two cores; a machine that has not reached the command by then never will.
-const bootTime = 2 * time.Minute
+// With systemd it takes half a minute, and minutes on a busy host.
+const bootTime, bootTimeSystemd = 2 * time.Minute, 8 * time.Minute
 
 // The CPU: all that QEMU emulates, without what makes emulation slow (wide vectors, supervisor access checks).
 const cpuModel = "max,-avx,-avx2,-fma,-f16c,-smap,-smep,-la57,-pku"
@@ -184,13 +185,17 @@ func (m *machine) boot(ctx context.Context, work, initrd string) (int, error) {
 		}
 		return 0, fmt.Errorf("start the machine: %w", err)
 	}
+	patience := bootTime
+	if m.job.Systemd {
+		patience = bootTimeSystemd
+	}
 	go func() {
 		select {
 		case <-ready:
 			if m.verbose {
 				fmt.Fprintf(os.Stderr, "vmlab: command started after %.1f s\n", time.Since(begin).Seconds())
 			}
-		case <-time.After(bootTime):
+		case <-time.After(patience):
 			die(errDiedEarly)
 		case <-ctx.Done():
 		}

@@ -57,7 +57,6 @@ type Options struct {
 const (
 	absorbed       = iota // it only changed the table
 	duplicate             // a snapshot of a process that is known
-	ownerGone             // it concerns a process that is not known any more
 	unknownProgram        // of a hook: nobody knows the program that sent it
 	noRule                // of a hook: it names no rule of the program
 	toldBefore            // of a hook: another program has told all of it, whose place this one takes
@@ -80,7 +79,8 @@ type Enricher struct {
 	held     [][]byte         // other records that came meanwhile
 	heldMaps []Mapping
 	past     []pastRecord // what an earlier agent's ring still held, in its order
-	born     uint64       // boot-clock time when the first snapshot was complete
+
+	moved map[event.Key]string // containers of processes that moved before they were told of
 
 	asked     uint64 // boot-clock time when the last full snapshot was asked for
 	snapshots uint64 // full snapshots seen so far
@@ -117,8 +117,8 @@ type Enricher struct {
 
 // New returns an Enricher that waits for the first snapshot.
 func New(o Options) *Enricher {
-	e := &Enricher{opts: o, tab: o.Table, starting: true, throttled: make(map[uint64]string)}
-	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "owner_gone", "unknown_program", "no_rule", "told_before")
+	e := &Enricher{opts: o, tab: o.Table, starting: true, throttled: make(map[uint64]string), moved: make(map[event.Key]string)}
+	e.stage = o.Ledger.Stage("enrich", "state_only", "already_known", "unknown_program", "no_rule", "told_before")
 	e.valueAt = e.valueData
 	if len(o.EnvNames) > 0 {
 		e.names = make(map[string]bool)
@@ -212,7 +212,6 @@ func (e *Enricher) Record(r *decode.Record) {
 			e.found = append(e.found, e.fromSnapshot(r))
 			return
 		case abi.KindSnapEnd:
-			e.born = r.Time
 			e.start()
 			return
 		}
@@ -688,6 +687,12 @@ func (e *Enricher) fork(r *decode.Record) {
 		p.AUID = unset
 	}
 	p.Key = k
+	if len(e.moved) > 0 {
+		if id, ok := e.moved[k]; ok {
+			p.Docker = id
+			delete(e.moved, k)
+		}
+	}
 	p.StartTime = e.wall(r.Ktime)
 	p.Flags = event.FlagExecve
 	p.Refcnt = 1
@@ -702,7 +707,8 @@ func (e *Enricher) fork(r *decode.Record) {
 func (e *Enricher) exit(r *decode.Record) {
 	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
 	p := e.tab.Get(k)
-	if p == nil && r.Flags&abi.FlagNew != 0 {
+	// The kernel half met it after its exec: the key is of its fork.
+	if p == nil && (r.Flags&abi.FlagNew != 0 || r.Ktime == r.Exit.Start) {
 		if l := e.tab.Live(r.Pid); l != nil && l.Start == r.Exit.Start {
 			p = l
 		}
@@ -732,21 +738,26 @@ func exitOf(code uint32) event.Exit {
 	return event.Exit{Status: code >> 8 & 0xff}
 }
 
+// movedMost is how many processes are remembered that moved before they were told of.
+const movedMost = 256
+
 func (e *Enricher) cgroup(r *decode.Record) {
-	p := e.tab.Get(event.Key{Pid: r.Pid, Ktime: r.Ktime})
-	if p == nil && r.Ktime < e.born {
-		e.drop(absorbed) // it began and ended before the snapshot could see it, and nothing was told of it
-		return
-	}
-	if p == nil {
-		e.drop(ownerGone)
-		return
-	}
-	if id := string(containerID(r.Cgroup)); id != p.Docker {
+	e.drop(absorbed)
+	k := event.Key{Pid: r.Pid, Ktime: r.Ktime}
+	id := string(containerID(r.Cgroup))
+	p := e.tab.Get(k)
+	switch {
+	case p == nil:
+		// It has ended: the kernel tells of a move that comes too late. Or it is being born: it can be moved before its parent
+		// comes to tell of the fork.
+		if len(e.moved) >= movedMost {
+			clear(e.moved)
+		}
+		e.moved[k] = id
+	case p.Docker != id:
 		p.Docker = id
 		p.Encoded.Reset()
 	}
-	e.drop(absorbed)
 }
 
 // fromSnapshot makes a process of a snapshot.

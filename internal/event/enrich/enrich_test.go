@@ -289,13 +289,16 @@ func TestCgroup_setsContainer(t *testing.T) {
 	}
 }
 
-func TestCgroup_ofNobody(t *testing.T) {
+// A process can be moved before its fork is told, and told of as moved after its end.
+func TestCgroup_early(t *testing.T) {
 	l := started(t, enrich.Options{})
-	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 9, Ktime: 9}, id64)); len(evs) != 0 || l.dropped("owner_gone") != 0 {
-		t.Errorf("of one from before the start: events %q, dropped %d", say(evs), l.dropped("owner_gone"))
+	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 70, Ktime: 1000}, id64), abitest.Cgroup(abi.Head{Pid: 9, Ktime: 9}, id64)); len(evs) != 0 {
+		t.Errorf("events %q", say(evs))
 	}
-	if evs := l.feed(abitest.Cgroup(abi.Head{Pid: 9, Ktime: 1000}, id64)); len(evs) != 0 || l.dropped("owner_gone") != 1 {
-		t.Errorf("events %q, dropped %d", say(evs), l.dropped("owner_gone"))
+	l.feed(fork(70, 1000, event.Key{Pid: 50, Ktime: 500}))
+	ev := l.one(exit(70, 1000, 2000, 0))
+	if got, want := ev.Process.Docker, id64[:31]; got != want {
+		t.Errorf("container: got %q, want %q", got, want)
 	}
 	l.settled()
 }
@@ -687,22 +690,35 @@ func TestExit_ofNobody(t *testing.T) {
 	}
 }
 
-// The kernel half had no state, but we know the process by its start.
+// The kernel half had no state, or saw only the fork, but we know the process by its start.
 func TestExit_knownByStart(t *testing.T) {
 	for name, c := range map[string]struct {
 		start uint64
+		flags uint16
 		want  string
 	}{
-		"same":             {500, "exit 50@500 /bin/sh (procFS) of 1@10"},
-		"another had pid ": {499, "exit 50@499  (unknown) of 0@0 placeholder unknown"},
+		"same":                   {500, abi.FlagNew, "exit 50@500 /bin/sh (procFS) of 1@10"},
+		"another had pid":        {499, abi.FlagNew, "exit 50@499  (unknown) of 0@0 placeholder unknown"},
+		"another had pid, since": {499, 0, "exit 50@499  () of 0@0 placeholder unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := started(t, enrich.Options{})
 			want(t, l.feed(abitest.Record(abi.Exit{
-				H: abi.Head{Kind: abi.KindExit, Flags: abi.FlagNew, Pid: 50, Time: 2000, Ktime: c.start}, Start: c.start,
+				H: abi.Head{Kind: abi.KindExit, Flags: c.flags, Pid: 50, Time: 2000, Ktime: c.start}, Start: c.start,
 			})), c.want)
 		})
 	}
+}
+
+// A kernel half that came between the fork and the exec keeps the key of the fork; the exec is known from an earlier one.
+func TestExit_knownByFork(t *testing.T) {
+	l := started(t, enrich.Options{})
+	i := shellImage
+	i.pid, i.start, i.ktime, i.parent, i.texts.Name = 60, 600, 650, event.Key{Pid: 1, Ktime: 10}, "/bin/sh"
+	l.feed(i.exec())
+	want(t, l.feed(abitest.Record(abi.Exit{H: abi.Head{Kind: abi.KindExit, Pid: 60, Time: 2000, Ktime: 600}, Start: 600})),
+		"exit 60@650 /bin/sh (execve) of 1@10")
+	l.settled()
 }
 
 func TestLost(t *testing.T) {

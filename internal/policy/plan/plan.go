@@ -13,6 +13,8 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"tetragon/internal/policy/expr"
@@ -174,6 +176,28 @@ type Place struct {
 
 // Key names the attach point; hooks with equal keys are merged into one program.
 func (a *Attach) Key() string { return a.key() }
+
+// FromUser says whether user space chose the number that a source brings. If it is taken for an address, only what lies in
+// user memory may be read there: a process could name any place of the kernel.
+func (a *Attach) FromUser(s *Source) bool {
+	if a.User != nil {
+		return true
+	}
+	for _, st := range slices.Backward(s.Steps) {
+		if !st.Addr {
+			return st.User // it lay where user space can write, or not
+		}
+	}
+	switch s.Kind {
+	case SourceReg:
+		return true
+	case SourceRegister, SourceReturn, SourceErr:
+		return a.Regs || a.Backend == BackendSysEnter || a.Backend == BackendSysExit
+	case SourceField:
+		return a.Backend == BackendTracepoint && strings.HasPrefix(a.Symbol, "syscalls/")
+	}
+	return false
+}
 
 // SourceKind says where a raw value comes from.
 type SourceKind uint8

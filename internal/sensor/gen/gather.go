@@ -43,6 +43,7 @@ func (b *body) readInto(i int) {
 	bad, done := c.label(), c.label()
 	if isPath(v.Type) {
 		b.source(&v.Source, bad)
+		b.userOnly(v)
 		c.add(asm.Mov.Reg(asm.R2, asm.R1), asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), call(name))
 		c.jump(done)
 		c.here(bad)
@@ -67,9 +68,7 @@ func (b *body) readInto(i int) {
 		name = "arg_bytes_max"
 	}
 	b.source(&v.Source, bad)
-	if user := b.p.Attach.User; user != nil { // a program may pass what it likes: the kernel's memory is not told
-		c.add(asm.JSLT.Imm(asm.R1, 0, bad))
-	}
+	b.userOnly(v)
 	c.add(asm.Mov.Reg(asm.R3, asm.R1), asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), asm.Mov.Imm(asm.R2, int32(i)))
 	switch v.Type {
 	case plan.TypeSock, plan.TypeSocket:
@@ -108,6 +107,17 @@ func (b *body) readInto(i int) {
 	c.add(asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), asm.Mov.Imm(asm.R2, int32(i)), asm.Mov.Imm(asm.R3, 0), call("arg_int_error"),
 		asm.Mov.Imm(asm.R0, -1))
 	c.here(done)
+}
+
+// userOnly makes nothing of a kernel address in R1 if user space chose it: a program may pass what it likes, and the kernel's
+// memory is not told. The reader then says that nothing can be read.
+func (b *body) userOnly(v *plan.Value) {
+	if v.Type == plan.TypeFd || !b.p.Attach.FromUser(&v.Source) {
+		return
+	}
+	mine := b.c.label()
+	b.c.add(asm.JSGE.Imm(asm.R1, 0, mine), asm.Mov.Imm(asm.R1, 0))
+	b.c.here(mine)
 }
 
 // appendPath puts the path that was walked last, whose length is in R3, into the record as value i.
