@@ -409,6 +409,8 @@ func (t *tables) stat(row int) (RuleStats, error) {
 		sum.MonitorSignal += s.MonitorSignal
 		sum.Override += s.Override
 		sum.MonitorOverride += s.MonitorOverride
+		sum.Notify += s.Notify
+		sum.MonitorNotify += s.MonitorNotify
 	}
 	return sum, nil
 }

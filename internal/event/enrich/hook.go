@@ -141,6 +141,9 @@ func newLayout(p *plan.Program) *layout {
 			case do.Override:
 				o.enforces, o.signals = append(o.enforces, event.ActionOverride), append(o.signals, 0)
 			}
+			if do.Notify != nil {
+				o.later = append(o.later, event.ActionNotifyEnforcer)
+			}
 			o.all = slices.Concat(o.enforces, o.later)
 			to.rules = append(to.rules, o)
 		}

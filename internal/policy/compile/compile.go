@@ -58,6 +58,8 @@ type compiler struct {
 	hooks []*hook // from passes expandHooks on
 	sets  map[string]int
 	files map[string]programFile // programs that are hooked, by path
+
+	enforcerKills bool // what the enforcer cannot deny is killed, and the policy says that this does
 }
 
 // hook is one hook of the policy on one function.
@@ -85,8 +87,9 @@ type hook struct {
 	merged    bool // another hook stands for it
 	noReturn  bool // the return value is asked for, but not to be had
 
-	guards  []*kernel.Func // who denies what the hook orders, as it cannot itself
-	verdict plan.Verdict   // what they know the order by
+	enforcer bool           // a call of the enforcer
+	guards   []*kernel.Func // who denies what the hook orders, as it cannot itself
+	verdict  plan.Verdict   // what they know the order by
 
 	killInstead bool // Override is not to be had, and the policy says that Sigkill does
 }

@@ -30,7 +30,10 @@ func signal(n int, do *plan.Actions) {
 const minError = -4095
 
 // overrides says whether a selector of the hook makes the function return something.
-func (h *hook) overrides() bool {
+func (c *compiler) overrides(h *hook) bool {
+	if h.enforcer {
+		return c.notifies(func(a *policy.Action) bool { return a.ArgError.Value != 0 })
+	}
 	for i := range h.selectors {
 		if slices.ContainsFunc(h.selectors[i].Actions, func(a policy.Action) bool { return a.Action.Value == "Override" }) {
 			return true
@@ -41,6 +44,9 @@ func (h *hook) overrides() bool {
 
 // enforces says whether a selector of the hook orders more than to be told.
 func (h *hook) enforces() bool {
+	if h.enforcer {
+		return true
+	}
 	for i := range h.selectors {
 		for _, as := range [][]policy.Action{h.selectors[i].Actions, h.selectors[i].ReturnActions} {
 			if slices.ContainsFunc(as, func(a policy.Action) bool { return policy.Enforcing[a.Action.Value] }) {
@@ -87,6 +93,10 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 	}
 	if c.opts.fallback {
 		h.killInstead = true
+		if h.enforcer {
+			c.enforcerKills = true
+			c.killsInstead(h)
+		}
 		return
 	}
 	h.dead = true
@@ -113,14 +123,19 @@ func (c *compiler) byGuards(h *hook) {
 	h.plan.Caveats = append(h.plan.Caveats, guards[name].mind...)
 }
 
+// killsInstead says what the option of the policy comes to.
+func (c *compiler) killsInstead(h *hook) {
+	mind := fmt.Sprintf("%s cannot be overridden on this kernel: the process is killed instead, and the call takes place", h.what())
+	if !slices.Contains(h.plan.Caveats, mind) {
+		h.plan.Caveats = append(h.plan.Caveats, mind)
+	}
+}
+
 // override makes a rule return an error in the place of the call.
 func (c *compiler) override(h *hook, a *policy.Action, do *plan.Actions) {
 	if h.killInstead {
 		signal(sigkill, do)
-		mind := fmt.Sprintf("%s cannot be overridden on this kernel: the process is killed instead, and the call takes place", h.what())
-		if !slices.Contains(h.plan.Caveats, mind) {
-			h.plan.Caveats = append(h.plan.Caveats, mind)
-		}
+		c.killsInstead(h)
 		return
 	}
 	n := a.ArgError.Value

@@ -27,7 +27,7 @@ const (
 	mindLookup  = "that the path is there, and that the process may do it, is looked at before: where that fails the call returns the error of it"
 	mindSend    = "write, and io_uring, send by the same function and by other system calls, which are not denied"
 	mindTraced  = "requests to a process that is traced already ask nobody: they are not denied"
-	mindOwn     = "what a process does so to itself is not asked for"
+	mindOwn     = "what a process does so to itself is not asked for; it returns EPERM, whatever error is ordered"
 	mindRights  = "the process's rights are looked at before"
 	mindWritten = "sockets, pipes and files alike"
 )

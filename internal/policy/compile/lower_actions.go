@@ -31,6 +31,9 @@ func (c *compiler) lowerActions() {
 				}
 			}
 			c.returnArgAction(h, r)
+			if h.enforcer {
+				c.enforce(h, &r.Do)
+			}
 			tracks := [2]int{}
 			for _, t := range r.Do.Track {
 				n := 0
@@ -77,9 +80,13 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 			signal(int(a.ArgSig.Value), do)
 		case "Override":
 			c.override(h, a, do)
-		case "GetUrl", "DnsLookup", "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
+		case "NotifyEnforcer":
+			c.notify(a, do)
+		case "CleanupEnforcerNotification":
+			do.Forget = c.enforcerVerdict()
+		case "GetUrl", "DnsLookup", "Set":
 			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
-				WithHint("take it out; Sigkill, Signal and Override are there")
+				WithHint("take it out; Sigkill, Signal, Override and NotifyEnforcer are there")
 		default:
 			c.d.Error(a.Action.Place, "unknown-action", "there is no action %q", a.Action.Value)
 		}

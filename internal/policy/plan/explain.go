@@ -359,6 +359,16 @@ func (s *Source) words() string {
 // signalNames are those that people know by name.
 var signalNames = map[int]string{1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 10: "SIGUSR1", 12: "SIGUSR2", 15: "SIGTERM", 18: "SIGCONT", 19: "SIGSTOP"}
 
+func signalName(n int) string {
+	switch {
+	case n == 9:
+		return "SIGKILL"
+	case signalNames[n] != "":
+		return signalNames[n]
+	}
+	return fmt.Sprintf("signal %d", n)
+}
+
 // does says what a rule orders.
 func (h *Hook) does(a *Actions) string {
 	words := []string{"an event"}
@@ -398,7 +408,26 @@ func (h *Hook) does(a *Actions) string {
 			words = append(words, fmt.Sprintf("the process gets signal %d", n))
 		}
 	}
+	if n := a.Notify; n != nil {
+		what := "does not take place"
+		switch {
+		case n.Error == 0:
+			what = "brings it " + signalName(n.Signal)
+		case n.Signal != 0:
+			what += " and brings it " + signalName(n.Signal)
+		}
+		words = append(words, "the thread's next call of the enforcer "+what)
+	}
+	if a.Forget != 0 {
+		words = append(words, "what the enforcer was told of the thread is forgotten")
+	}
 	switch {
+	case a.Enforcer && a.Override && a.Later != 0:
+		words = append(words, "the process gets the signal that was ordered, and what guards the system call denies it, if that was ordered")
+	case a.Enforcer && a.Override:
+		words = append(words, "the process gets the signal that was ordered, and the call does not take place, if that was ordered")
+	case a.Enforcer:
+		words = append(words, "the process gets the signal that was ordered")
 	case a.Override && a.Later != 0:
 		words = append(words, fmt.Sprintf("the system call is denied by what guards it, and returns %d", a.Error))
 	case a.Override && a.From != 0:

@@ -320,12 +320,24 @@ type Actions struct {
 	Override    bool  // the call does not take place, and returns Error
 	Error       int32
 	Later       Verdict // Override: the program itself cannot; the error is kept under this name for the hooks that have it in From
+	Enforcer    bool    // what is kept under From is carried out, signals too, and is over
+	Notify      *Notify // something is ordered of the policy's enforcer; nil: nothing
+	Forget      Verdict // what was ordered under this name is over
 	From        Verdict // Override: the error is what is kept under this name
 	Baseline    bool    // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
 }
 
 // Enforces says whether anything is ordered that changes what the process does.
-func (a *Actions) Enforces() bool { return len(a.Signals) > 0 || a.Override }
+func (a *Actions) Enforces() bool {
+	return len(a.Signals) > 0 || a.Override || a.Enforcer || a.Notify != nil
+}
+
+// Notify is what a thread's next call of an enforcer comes to.
+type Notify struct {
+	To     Verdict
+	Error  int32 // 0: the call takes place
+	Signal int   // 0: none
+}
 
 // Verdict names what one program orders and another one carries out, later in the same thread; 0: none. The name of the same
 // order of the same policy is the same in every agent, so that programs of several generations understand each other.

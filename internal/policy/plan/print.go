@@ -419,6 +419,15 @@ func (a *Actions) String() string {
 	for _, n := range a.Signals {
 		words = append(words, fmt.Sprintf("signal %d", n))
 	}
+	if n := a.Notify; n != nil {
+		words = append(words, fmt.Sprintf("notify %x: return %d, signal %d", uint64(n.To), n.Error, n.Signal))
+	}
+	if a.Forget != 0 {
+		words = append(words, fmt.Sprintf("forget verdict %x", uint64(a.Forget)))
+	}
+	if a.Enforcer {
+		words = append(words, fmt.Sprintf("signals of verdict %x", uint64(a.From)))
+	}
 	switch {
 	case a.Override && a.Later != 0:
 		words = append(words, fmt.Sprintf("keep %s as verdict %x", a.errorText(), uint64(a.Later)))
