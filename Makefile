@@ -43,10 +43,10 @@ run: build ## build and start the agent here, with the ready-made policies: even
 	@exec bin/tetragon --export-filename=$(RUNDIR)/tetragon.log --export-stdout=compact --ready-made-policies=all $(ARGS)
 
 .PHONY: test
-test: ## install what tests need, and run all of them: check, unit, hosttest, vmtest, icount (root)
+test: ## install what tests need, and run all of them: check, unit, hosttest, vmtest, stress, icount (root)
 	@tools/setup.sh
 	@$(SUM) 'check: $(MAKE) -s check' 'unit: $(MAKE) -s unit' 'hosttest: $(MAKE) -s hosttest' \
-		'vmtest: $(MAKE) -s vmtest' 'icount: $(MAKE) -s icount'
+		'vmtest: $(MAKE) -s vmtest' 'stress: $(MAKE) -s stress N=200' 'icount: $(MAKE) -s icount'
 
 .PHONY: build
 build: ## build bin/tetragon and bin/tetra; needs Go alone
@@ -107,8 +107,8 @@ SCENARIO_ENV = TETRAGON_BIN=$(1)/bin/tetragon TETRA_BIN=$(1)/bin/tetra VICTIM_BI
 hosttest: build bin/tetragon-next bin/scenario.test bin/victim ## the scenarios on this machine's own kernel [RUN=...] (root)
 	@$(SUM) 'hosttest: env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_STORM=$(STORM) \
 		bin/scenario.test -test.v -test.parallel=1 -test.timeout=15m -test.run "Test(Features|Scenarios)/$(RUN)"' \
-		$(if $(filter .,$(RUN)),'soak: cd internal/scenario && env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_SOAK=$(SOAK) \
-		$(CURDIR)/bin/scenario.test -test.v -test.timeout=30m -test.run "TestSoak$$"')
+		$(if $(filter .,$(RUN)),'soak and quick start: cd internal/scenario && env $(call SCENARIO_ENV,$(CURDIR)) SCENARIO_KERNEL=host SCENARIO_SOAK=$(SOAK) \
+		$(CURDIR)/bin/scenario.test -test.v -test.timeout=30m -test.run "Test(Soak|Quickstart)$$"')
 
 # The guest gets a copy of what the tests need at /lab, laid out like the repository.
 LAB := bin/lab
@@ -147,6 +147,15 @@ packagetest: package ## install, upgrade and remove the packages in a virtual ma
 	@cp test/package/life.sh $(PACKAGES)/lab/
 	@$(SUM) $(foreach k,$(firstword $(filter 6.12,$(KERNEL)) $(KERNEL)),'package $(k): $(VMLAB) run --systemd --kernel $(k) --share $(PACKAGES)/lab:/pkg --timeout 25m -- \
 		/pkg/life.sh /pkg/old.deb /pkg/new.deb /pkg/archive.tar.gz')
+
+# Tries of what is denied, and what happens to the agent meanwhile.
+N    ?= 1000
+SEED ?=
+.PHONY: stress
+stress: lab ## denied operations on two CPUs while the agent is killed, upgraded, ... [KERNEL=6.1] [N=1000] [SEED=...]
+	@$(SUM) -p 2 $(foreach k,$(KERNEL),'stress $(k): $(VMLAB) run --kernel $(k) --smp 2 --share $(LAB):/lab --timeout 60m -- \
+		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_STRESS=$(N) SCENARIO_SEED=$(SEED) \
+		/lab/bin/scenario.test -test.v -test.timeout=59m -test.run "TestStress$$"')
 
 # Events a second, and for how many seconds. It measures: on a machine that does other things besides, they are in the figures.
 LOADRATE ?= 50000

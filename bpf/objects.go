@@ -11,3 +11,4 @@ package bpf
 
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -no-global-types -cflags "-O2 -g -mcpu=v3 -Wall -Werror" Base hook/base.bpf.c
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -no-global-types -cflags "-O2 -g -mcpu=v3 -Wall -Werror" Hooks hook/hooks.bpf.c
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -no-global-types -cflags "-O2 -g -mcpu=v3 -Wall -Werror" Guard hook/guard.bpf.c

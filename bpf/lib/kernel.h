@@ -55,7 +55,9 @@ typedef struct { u64 val; } kernel_cap_t; /* kernel: two words before 6.3; val i
 struct timespec64 { __s64 tv_sec; long tv_nsec; };
 struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 struct qstr { u32 hash; u32 len; const unsigned char *name; };
+struct super_block { u32 s_dev; };
 struct inode {
+	struct super_block *i_sb;
 	unsigned short i_mode;
 	kuid_t i_uid;
 	kgid_t i_gid;
@@ -73,6 +75,7 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	int mnt_id;
 };
 struct path { struct vfsmount *mnt; struct dentry *dentry; };
 struct file { struct path f_path; struct inode *f_inode; unsigned int f_flags; };
@@ -137,6 +140,7 @@ struct signal_struct {
 };
 struct task_struct {
 	unsigned int flags;
+	unsigned int ptrace;
 	int exit_code;
 	pid_t pid;
 	pid_t tgid;
@@ -221,7 +225,7 @@ struct bpf_prog_aux { char name[16]; };
 enum bpf_prog_type { SOME_PROG_TYPE };
 enum bpf_map_type { SOME_MAP_TYPE };
 struct bpf_prog { enum bpf_prog_type type; u32 len; struct bpf_prog_aux *aux; };
-struct bpf_map { enum bpf_map_type map_type; u32 key_size; u32 value_size; u32 max_entries; char name[16]; };
+struct bpf_map { enum bpf_map_type map_type; u32 key_size; u32 value_size; u32 max_entries; u32 id; char name[16]; };
 struct perf_event_attr { u32 type; };
 struct perf_event { struct perf_event_attr attr; };
 struct module { char name[56]; unsigned long taints; };

@@ -23,6 +23,25 @@ const (
 	offCgrpRateHeldSince = 32
 )
 
+// GuardCount is struct guard_count.
+type GuardCount struct {
+	Denied    uint64
+	Monitored uint64
+	Pid       uint32
+	Pad       uint32
+	Comm      [16]uint8
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	GuardCountSize         = 40
+	offGuardCountDenied    = 0
+	offGuardCountMonitored = 8
+	offGuardCountPid       = 16
+	offGuardCountPad       = 20
+	offGuardCountComm      = 24
+)
+
 // HookCall is struct hook_call.
 type HookCall struct {
 	Program  uint32
@@ -592,6 +611,30 @@ const (
 	ClassHidden   = 4
 )
 
+// The values of enum guard_limit.
+const (
+	GuardMaxName   = 64
+	GuardMaxMounts = 8
+	GuardMaxMaps   = 16384
+)
+
+// The values of enum guard_mode.
+const (
+	GuardOff     = 0
+	GuardMonitor = 1
+	GuardEnforce = 2
+)
+
+// The values of enum guard_what.
+const (
+	GuardSignal = 0
+	GuardTrace  = 1
+	GuardMap    = 2
+	GuardPin    = 3
+	GuardMount  = 4
+	GuardWhats  = 5
+)
+
 // The values of enum hook_limit.
 const (
 	LimitHookRules   = 512
@@ -726,6 +769,12 @@ var layout = []struct {
 	{"CgrpRate.Before", unsafe.Offsetof(CgrpRate{}.Before), offCgrpRateBefore},
 	{"CgrpRate.Last", unsafe.Offsetof(CgrpRate{}.Last), offCgrpRateLast},
 	{"CgrpRate.HeldSince", unsafe.Offsetof(CgrpRate{}.HeldSince), offCgrpRateHeldSince},
+	{"GuardCount", unsafe.Sizeof(GuardCount{}), GuardCountSize},
+	{"GuardCount.Denied", unsafe.Offsetof(GuardCount{}.Denied), offGuardCountDenied},
+	{"GuardCount.Monitored", unsafe.Offsetof(GuardCount{}.Monitored), offGuardCountMonitored},
+	{"GuardCount.Pid", unsafe.Offsetof(GuardCount{}.Pid), offGuardCountPid},
+	{"GuardCount.Pad", unsafe.Offsetof(GuardCount{}.Pad), offGuardCountPad},
+	{"GuardCount.Comm", unsafe.Offsetof(GuardCount{}.Comm), offGuardCountComm},
 	{"HookCall", unsafe.Sizeof(HookCall{}), HookCallSize},
 	{"HookCall.Program", unsafe.Offsetof(HookCall{}.Program), offHookCallProgram},
 	{"HookCall.Base", unsafe.Offsetof(HookCall{}.Base), offHookCallBase},

@@ -4,6 +4,8 @@ package cli
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +40,30 @@ func TestTopModel_bounded(t *testing.T) {
 				t.Errorf("a line of %d characters in a window of %d", n, size[0])
 			}
 		}
+	}
+}
+
+// TestDocs_top: the pane in docs/operations.md has the head lines that this program writes.
+func TestDocs_top(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newTopModel("here")
+	m.event(execEvent("1", "", 1, "/x"))
+	m.answers([]*tetragon.TracingPolicyStatus{{Name: "p", Hooks: []*tetragon.TracingPolicyHook{{Attached: "f"}}}}, nil)
+	heads := 0
+	for _, l := range m.lines(200, 50) {
+		if _, err := strconv.Atoi(strings.Fields(l + " 0")[0]); err == nil || l != strings.ToUpper(l) && !strings.HasPrefix(l, "q: ") {
+			continue // a row, not a head
+		}
+		heads++
+		if !strings.Contains(string(text), "\n    "+l+"\n") {
+			t.Errorf("docs/operations.md shows no %q", l)
+		}
+	}
+	if heads < 5 {
+		t.Errorf("only %d head lines found", heads)
 	}
 }
 

@@ -41,6 +41,8 @@ type Config struct {
 	ReleasePinnedBPF   bool
 	KeepSensorsOnExit  bool
 	OneShot            bool
+	Guard              string
+	GuardOff           bool
 	DisableKprobeMulti bool
 
 	// Buffers and caches.

@@ -160,6 +160,8 @@ force-large-progs false
 force-small-progs false
 generate-docs false
 gops-address
+guard off
+guard-off false
 health-server-address
 health-server-interval 10
 k8s-controlplane-retry 1

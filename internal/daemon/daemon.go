@@ -87,6 +87,9 @@ func Run(ctx context.Context, o Options) error {
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
+	if cfg.GuardOff {
+		return guardOff(cfg, o.Stdout)
+	}
 	log.Info("starting", "version", o.Version)
 
 	unlock, err := writePid(filepath.Join(cfg.RunDir, "tetragon.pid"))
@@ -130,6 +133,12 @@ func Run(ctx context.Context, o Options) error {
 	if n := pins.Note(); n != "" {
 		lacks = append(lacks, n)
 	}
+
+	guard, err := startGuard(cfg, facts, pins, log)
+	if err != nil {
+		return err
+	}
+	undo.add(func() { guard.end(leave) })
 
 	sizes := plannedSizes(cfg, facts.CPUs)
 	base, err := sensor.Load(sensor.Options{
@@ -242,7 +251,7 @@ func Run(ctx context.Context, o Options) error {
 	// What others talk to. It listens before the first event, so that a client can wait for it.
 	so := server.Options{
 		Version: o.Version, Events: l.sinks, Filter: filters.offers, Queue: int(cfg.EventQueueSize), QueueBytes: sizes.streamRoom, Ledger: ledger,
-		Notes: func() []string { return append(notes(lacks, base), memory.String()) }, Log: log, Level: level, Info: func() server.Info { return info(now.Load()) },
+		Notes: func() []string { return guard.notes(append(notes(lacks, base), memory.String())) }, Log: log, Level: level, Info: func() server.Info { return info(now.Load()) },
 		Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		Processes: func(ctx context.Context, w server.ProcessesWanted) ([]server.Process, error) {
 			return l.processes(ctx, encoder, w)
@@ -295,6 +304,7 @@ func Run(ctx context.Context, o Options) error {
 	rl := &reloader{cfg: now, load: o.Reload, log: log, level: level, file: file, others: others, sinks: l.sinks, secrets: secrets, message: encoder.Message}
 	go rl.run(laneCtx, o.Hangup)
 	go memory.run(laneCtx)
+	go guard.run(laneCtx)
 	var removeInfo func()
 	if err = loadPolicies(laneCtx, cfg, readyMade, pols, o.Stderr); err == nil {
 		keeper.drop() // now, not while the first events come

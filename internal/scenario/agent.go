@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // How long to wait for a thing before saying that it will not come. Emulated machines are thirty times slower.
@@ -39,6 +42,7 @@ type agentOptions struct {
 	env   []string
 	flags []string
 	log   string
+	wait  time.Duration // for its policies; patience when 0
 }
 
 // agentFlags are the flags of every agent: each has its own directories and no address that another one could have.
@@ -112,8 +116,8 @@ func (o *agentOptions) infoFile() string {
 
 // ready waits until the agent has loaded its policies: until its info file is there, and is not old, which one that a killed
 // agent left behind is.
-func (a *agent) ready(info string, old os.FileInfo) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+func (a *agent) ready(info string, old os.FileInfo, wait time.Duration) error {
+	for deadline := time.Now().Add(wait); ; time.Sleep(pause) {
 		dead := !a.running()
 		now, err := os.Stat(info)
 		switch {
@@ -122,7 +126,7 @@ func (a *agent) ready(info string, old os.FileInfo) error {
 		case dead:
 			return a.died()
 		case time.Now().After(deadline):
-			return fmt.Errorf("no info file in %v; the agent says:\n%s", patience, a.output())
+			return fmt.Errorf("no info file in %v; the agent says:\n%s", wait, a.output())
 		}
 	}
 }
@@ -156,7 +160,7 @@ func startAgent(o agentOptions) (*agent, error) {
 		a.err = cmd.Wait()
 		close(a.exited)
 	}()
-	err = a.ready(info, old)
+	err = a.ready(info, old, cmp.Or(o.wait, patience))
 	if err == nil {
 		err = a.mark()
 	}
@@ -317,12 +321,28 @@ func (a *agent) checkLines() error {
 	return err
 }
 
+// unguard switches off the guard of an agent, by the agent's own program.
+func (a *agent) unguard() error {
+	program := fmt.Sprintf("/proc/%d/exe", a.cmd.Process.Pid)
+	out, err := exec.Command(program, "--guard-off", "--bpf-dir", pinDir(filepath.Dir(a.export.path))).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("switch the guard off: %w: %s", err, out)
+	}
+	return nil
+}
+
 // kill ends the agent at once.
 func (a *agent) kill() error {
 	if !a.running() {
 		return nil
 	}
 	err := a.cmd.Process.Kill()
+	if errors.Is(err, unix.EPERM) { // a script that failed has left it guarded
+		if err := a.unguard(); err != nil {
+			return err
+		}
+		err = a.cmd.Process.Kill()
+	}
 	<-a.exited
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill the agent: %w", err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,12 @@ import (
 const (
 	envStress = "SCENARIO_STRESS" // number of tries; unset: it does not run
 	envSeed   = "SCENARIO_SEED"   // of what happens to the agent; unset: another one each time
+)
+
+const (
+	stressTries = 25 // of one process that survives its tries
+	stressKinds = 4  // of what is done to the agent
+	stressWait  = 5 * patience
 )
 
 // denied is a policy that nobody survives who does what it is about. It matches a binary, so it needs what is kept with each
@@ -39,7 +46,8 @@ spec:
       matchActions: [{action: Sigkill}]
 `
 
-// refused is a policy whose call does not take place, where functions can be made to return an error.
+// refused is a policy whose calls do not take place, where functions can be made to return an error: one is about who does it,
+// the other about whose child does.
 const refused = `apiVersion: cilium.io/v1alpha1
 kind: TracingPolicy
 metadata: {name: refused}
@@ -51,6 +59,9 @@ spec:
     selectors:
     - matchArgs: [{index: 0, operator: Equal, values: ["%s"]}]
       matchBinaries: [{operator: In, values: ["%s"]}]
+      matchActions: [{action: Override, argError: -13}]
+    - matchArgs: [{index: 0, operator: Equal, values: ["%s"]}]
+      matchParentBinaries: [{operator: In, values: ["%s"]}]
       matchActions: [{action: Override, argError: -13}]
 `
 
@@ -67,21 +78,28 @@ spec:
       matchParentBinaries: [{operator: In, values: ["/none/%d"]}]
 `
 
+// way is one of doing what is denied. It says how often it was tried, and how often it was possible.
+type way struct {
+	name string
+	do   func() (tries, went int64)
+}
+
 // stress is a machine on which something is denied, whatever happens to the agent.
 type stress struct {
-	t      *testing.T
-	dir    string
-	victim string
-	secret string
-	ways   []func() bool // of doing what is denied; each says whether it could
-	rnd    *rand.Rand
+	t              *testing.T
+	dir            string
+	victim, parent string // two copies of one program
+	secret, family string // two files
+	rnd            *rand.Rand
+	ways           []way
 
-	tries, went atomic.Int64 // how often it was tried, and how often it was possible
-	want        int64
+	tries, went []atomic.Int64 // of each way
+	turn        atomic.Int64
+	kinds       []int          // of what is done to the agent next
 	did         map[string]int // to the agent
 }
 
-// TestStress tries what a policy denies from all CPUs at once, again and again, while the agent is killed at random moments,
+// TestStress tries what policies deny from all CPUs at once, again and again, while the agent is killed at random moments,
 // stopped, started anew as one version or another, and while other policies come and go.
 func TestStress(t *testing.T) {
 	n, _ := strconv.ParseInt(os.Getenv(envStress), 10, 64)
@@ -95,56 +113,94 @@ func TestStress(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fmt.Printf("seed %d: %s=%d repeats what happens to the agent\n", seed, envSeed, seed)
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	s := &stress{t: t, dir: dir, victim: filepath.Join(dir, "victim"), rnd: rand.New(rand.NewPCG(seed, 0)), want: n, did: make(map[string]int)}
-	s.ways = []func() bool{s.survives}
-	if err := copyProgram(os.Getenv(envVictim), s.victim); err != nil {
-		t.Fatal(err)
-	}
-	s.write(filepath.Join("policies", "denied.yaml"), fmt.Sprintf(denied, s.victim))
-	s.secret = filepath.Join(dir, "secret")
-	s.write("secret", "x")
-	if probes()["fentry"]() == nil {
-		s.ways = append(s.ways, s.opens)
-		s.write(filepath.Join("policies", "refused.yaml"), fmt.Sprintf(refused, s.secret, s.victim))
-	}
-	defer removePins(dir)
-
+	fmt.Printf("seed %d: make stress SEED=%d repeats what happens to the agent\n", seed, seed)
+	s := newStress(t, seed)
+	defer removePins(s.dir)
 	a := s.start(false)
 	defer func() { _ = a.kill() }()
-	for i, way := range s.ways {
-		if way() {
-			t.Fatalf("what is denied (%d) is possible with the agent alive and nothing else going on", i)
+	for _, w := range s.ways {
+		if _, went := w.do(); went > 0 {
+			t.Fatalf("%s: possible with the agent alive and nothing else going on", w.name)
 		}
 	}
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			for s.tries.Load() < s.want && !t.Failed() {
-				if n := s.tries.Add(1); s.ways[int(n)%len(s.ways)]() {
-					s.went.Add(1)
-				}
+			for s.sum(s.tries) < n && !t.Failed() {
+				i := int(s.turn.Add(1)) % len(s.ways)
+				tries, went := s.ways[i].do()
+				s.tries[i].Add(tries)
+				s.went[i].Add(went)
 			}
 		})
 	}
 	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	for over := false; !over; {
-		select {
-		case <-done:
-			over = true
-		default:
-			a = s.disturb(a)
+	wg.Go(func() { s.load(done) })
+	for i := 0; i < stressKinds || s.sum(s.tries) < n; i++ {
+		a = s.disturb(a)
+	}
+	close(done)
+	wg.Wait()
+	for i, w := range s.ways {
+		fmt.Printf("%-40s %6d tries, %d went\n", w.name, s.tries[i].Load(), s.went[i].Load())
+		if s.went[i].Load() != 0 {
+			t.Errorf("%s: %d of %d were possible", w.name, s.went[i].Load(), s.tries[i].Load())
 		}
 	}
-	fmt.Printf("%d tries in %d ways, %d went; to the agent: %v\n", s.tries.Load(), len(s.ways), s.went.Load(), s.did)
-	if s.went.Load() != 0 {
-		t.Errorf("%d of %d denied operations were possible", s.went.Load(), s.tries.Load())
+	fmt.Printf("%d tries, %d went, on %d CPUs; to the agent: %v\n", s.sum(s.tries), s.sum(s.went), runtime.NumCPU(), s.did)
+}
+
+// newStress makes the policies, and what they are about.
+func newStress(t *testing.T, seed uint64) *stress {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	s := &stress{
+		t: t, dir: dir, victim: in("victim"), parent: in("parent"), secret: in("secret"), family: in("family"),
+		rnd: rand.New(rand.NewPCG(seed, 0)), did: make(map[string]int),
+	}
+	s.ways = []way{{"SIGKILL, by binary", s.survives}}
+	for _, to := range []string{s.victim, s.parent} {
+		if err := copyProgram(os.Getenv(envVictim), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.write(filepath.Join("policies", "denied.yaml"), fmt.Sprintf(denied, s.victim))
+	if probes()["fentry"]() == nil {
+		s.ways = append(s.ways,
+			way{"Override, by path and binary", func() (int64, int64) { return s.opens(s.victim, "opens", s.secret) }},
+			way{"Override, by path and parent", func() (int64, int64) { return s.opens(s.parent, "run", s.victim, "opens", s.family) }})
+		s.write("secret", "x")
+		s.write("family", "x")
+		s.write(filepath.Join("policies", "refused.yaml"), fmt.Sprintf(refused, s.secret, s.victim, s.family, s.parent))
+	}
+	s.tries, s.went = make([]atomic.Int64, len(s.ways)), make([]atomic.Int64, len(s.ways))
+	return s
+}
+
+func (s *stress) sum(of []atomic.Int64) (n int64) {
+	for i := range of {
+		n += of[i].Load()
+	}
+	return n
+}
+
+// load keeps the machine busy with processes that come and go.
+func (s *stress) load(done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			s.run(s.parent, "spawn", "10")
+		}
+	}
+}
+
+func (s *stress) run(argv ...string) ([]byte, error) {
+	return exec.Command(argv[0], argv[1:]...).Output()
 }
 
 func (s *stress) write(name, text string) {
@@ -154,27 +210,36 @@ func (s *stress) write(name, text string) {
 	}
 }
 
-// opens tries to open what it may not.
-func (s *stress) opens() bool {
-	out, _ := exec.Command(s.victim, "open", s.secret, "read").Output() // its status says the same
-	return !bytes.Contains(out, []byte("refused"))
+// opens has a program try to open what it may not. What does not say that it tried counts as possible.
+func (s *stress) opens(argv ...string) (tries, went int64) {
+	out, err := s.run(append(argv, strconv.Itoa(stressTries))...)
+	for line := range bytes.Lines(out) {
+		if v, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("WENT=")); ok {
+			if went, err = strconv.ParseInt(string(v), 10, 64); err == nil {
+				return stressTries, went
+			}
+		}
+	}
+	fmt.Printf("%v: %v: %s\n", argv, err, out)
+	return stressTries, stressTries
 }
 
 // survives does what is not to be survived.
-func (s *stress) survives() bool {
-	cmd := exec.Command(s.victim, "syscall", "lseek", "-1", "1", "4711")
-	err := cmd.Run()
+func (s *stress) survives() (tries, went int64) {
+	_, err := s.run(s.victim, "syscall", "lseek", "-1", "1", "4711")
 	var e *exec.ExitError
-	if !errors.As(err, &e) {
-		return true
+	if errors.As(err, &e) {
+		if w, ok := e.Sys().(syscall.WaitStatus); ok && w.Signaled() && w.Signal() == syscall.SIGKILL {
+			return 1, 0
+		}
 	}
-	w, ok := e.Sys().(syscall.WaitStatus)
-	return !ok || !w.Signaled() || w.Signal() != syscall.SIGKILL
+	fmt.Printf("%s: survived: %v\n", s.victim, err)
+	return 1, 1
 }
 
 // options of an agent, of this version or the next.
 func (s *stress) options(next bool, flags ...string) agentOptions {
-	o := agentOptions{dir: s.dir, log: filepath.Join(s.dir, "agent.log"), flags: flags}
+	o := agentOptions{dir: s.dir, log: filepath.Join(s.dir, "agent.log"), flags: flags, wait: stressWait}
 	if next {
 		o.via = []string{"sh", "-c", `b=$1; shift; exec "$b-next" "$@"`, "sh"}
 	}
@@ -194,7 +259,12 @@ func (s *stress) start(next bool, flags ...string) *agent {
 func (s *stress) disturb(a *agent) *agent {
 	next := s.rnd.IntN(2) == 1
 	pause := time.Duration(s.rnd.IntN(400)) * time.Millisecond
-	switch s.rnd.IntN(5) {
+	if len(s.kinds) == 0 {
+		s.kinds = s.rnd.Perm(stressKinds) // each comes, in any order
+	}
+	kind := s.kinds[0]
+	s.kinds = s.kinds[1:]
+	switch kind {
 	case 0: // killed, restarted as the same version or another
 		s.did["killed"]++
 		s.check(a.kill())

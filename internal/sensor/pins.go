@@ -128,6 +128,9 @@ func OpenPins(o PinOptions) (_ *Pins, err error) {
 	p.prior = p.findPrior(dir, names)
 	p.dir = filepath.Join(dir, fmt.Sprintf("g%06d", last+1))
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
+		if errors.Is(err, unix.EPERM) && p.prior != nil {
+			return nil, fmt.Errorf("make a directory of pins: %w; if the agent before this one had a guard (--guard), only its own program may follow it: switch the guard off with that program and --guard-off", err)
+		}
 		return nil, fmt.Errorf("make a directory of pins: %w", err)
 	}
 	if p.beat, err = ebpf.NewMap(&ebpf.MapSpec{Name: "beat", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(binary.Size(beatValue{})), MaxEntries: 1}); err == nil {

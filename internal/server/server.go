@@ -267,6 +267,12 @@ func (s *Server) refuse(ctx context.Context, req any, info *grpc.UnaryServerInfo
 	return handler(ctx, req)
 }
 
+// Refusal says why no agent answers a call, by its full name; empty: agents do.
+func Refusal(method string) string {
+	text, _ := refusal(method)
+	return text
+}
+
 func refusal(method string) (string, bool) {
 	switch method {
 	case tetragon.FineGuidanceSensors_ListSensors_FullMethodName:

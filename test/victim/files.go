@@ -58,6 +58,30 @@ func openFiles(args []string) error {
 	return nil
 }
 
+// opens opens a file again and again, and tells how often that was possible.
+func opens(args []string) error {
+	if len(args) != 2 {
+		return errors.New("want a file and a number")
+	}
+	n, err := number(args[1:])
+	if err != nil {
+		return err
+	}
+	went := 0
+	for range n {
+		fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		went++
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+	}
+	say("WENT", went)
+	return nil
+}
+
 // payload is what writers write: the text, or n times a letter.
 func payload(text string) []byte {
 	if n, ok := strings.CutPrefix(text, "size="); ok {

@@ -66,12 +66,13 @@ func table() map[string]subcommand {
 		"perf-open":   {"", "opens a perf event", perfOpen},
 
 		// Files.
-		"open":   {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
-		"opens":  {"FILE...", "opens and closes files, all by one thread: OPEN0= the error of the first, 0 for none", openFiles},
-		"write":  {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
-		"writev": {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
-		"read":   {"FILE SIZE", "reads a file once", readFile},
-		"map":    {"FILE x|r", "maps a file as code or as data", mapFile},
+		"open":     {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
+		"open-all": {"FILE...", "opens and closes files, all by one thread: OPEN0= the error of the first, 0 for none", openFiles},
+		"opens":    {"FILE N", "opens a file N times: WENT= says how often it was possible", opens},
+		"write":    {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
+		"writev":   {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
+		"read":     {"FILE SIZE", "reads a file once", readFile},
+		"map":      {"FILE x|r", "maps a file as code or as data", mapFile},
 
 		"make-program": {"FILE [pad=N] [stripped] [no-probe]", "writes a program with a function, greet, and a static probe, scenario:passed", makeProgram},
 

@@ -33,10 +33,14 @@ func run(path string) error {
 	if err != nil {
 		return fmt.Errorf("read the compiled library: %w", err)
 	}
+	guard, err := bpf.LoadGuard()
+	if err != nil {
+		return fmt.Errorf("read the compiled guard: %w", err)
+	}
 	var structs []*btf.Struct
 	var enums []*btf.Enum
 	seen := make(map[string]bool)
-	for _, types := range []*btf.Spec{base.Types, hooks.Types} {
+	for _, types := range []*btf.Spec{base.Types, hooks.Types, guard.Types} {
 		for typ, err := range types.All() {
 			if err != nil {
 				return fmt.Errorf("read types: %w", err)
@@ -106,7 +110,8 @@ func run(path string) error {
 // shared says whether a type is one that both halves agree on, by its name.
 func shared(name string) bool {
 	switch name {
-	case "rule", "rule_stat", "rule_flag", "slot_state", "task_class", "cgrp_rate", "hook_call", "hook_limit", "class_flag":
+	case "rule", "rule_stat", "rule_flag", "slot_state", "task_class", "cgrp_rate", "hook_call", "hook_limit", "class_flag",
+		"guard_count", "guard_mode", "guard_what", "guard_limit":
 		return true
 	}
 	return strings.HasPrefix(name, "rec_") || strings.HasPrefix(name, "val_")
@@ -145,6 +150,9 @@ var prefixes = map[string][2]string{
 	"rule_flag":     {"RULE_", "Rule"},
 	"hook_limit":    {"", "Limit"},
 	"class_flag":    {"CLASS_", "Class"},
+	"guard_mode":    {"GUARD_", "Guard"},
+	"guard_what":    {"GUARD_", "Guard"},
+	"guard_limit":   {"GUARD_", "GuardMax"},
 }
 
 // camel turns rec_head into RecHead.
