@@ -249,10 +249,20 @@ func (r *Registry) Add(domain string, t Text, replace bool) error {
 		return err // it was accepted a moment ago
 	}
 	k := Key{domain, p.Namespace, p.Name}
-	if err := r.o.Store.put(k, t.YAML, r.enabled(k)); err != nil {
+	if err := r.o.Store.put(k, t.YAML, r.enabled(k), r.mode(k)); err != nil {
 		return errors.Join(fmt.Errorf("add policy %s, which is taken out again: %w", k, err), r.remove(k))
 	}
 	return nil
+}
+
+// mode is the mode of a policy.
+func (r *Registry) mode(k Key) Mode {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.find(k); e != nil {
+		return e.mode
+	}
+	return ModeUnknown
 }
 
 // enabled says whether a policy is on.
@@ -518,7 +528,14 @@ func (r *Registry) Configure(k Key, enable *bool, m *Mode) error {
 		if err := r.o.Sensors.SetMode(e.sensor, *m == ModeMonitor); err != nil {
 			return fmt.Errorf("set the mode of policy %s: %w", k, err)
 		}
+		was := e.mode
 		r.set(e, func() { e.mode = *m })
+		if enable == nil {
+			if err := r.o.Store.put(k, e.text.YAML, r.enabled(k), *m); err != nil {
+				r.set(e, func() { e.mode = was })
+				return errors.Join(fmt.Errorf("set the mode of policy %s, which stays as it was: %w", k, err), r.o.Sensors.SetMode(e.sensor, was == ModeMonitor))
+			}
+		}
 		r.o.Log.Info("policy mode set", "policy", k.String(), "state", m.String())
 	}
 	if enable == nil {
@@ -527,7 +544,7 @@ func (r *Registry) Configure(k Key, enable *bool, m *Mode) error {
 	if err := r.turn(e, *enable); err != nil {
 		return err
 	}
-	if err := r.o.Store.put(k, e.text.YAML, *enable); err != nil {
+	if err := r.o.Store.put(k, e.text.YAML, *enable, e.mode); err != nil {
 		return errors.Join(fmt.Errorf("switch policy %s, which stays as it was: %w", k, err), r.turn(e, !*enable))
 	}
 	return nil

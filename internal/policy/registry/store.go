@@ -22,6 +22,7 @@ type Store struct {
 type record struct {
 	YAML    string `json:"yaml"`
 	Enabled bool   `json:"enabled"`
+	Mode    string `json:"mode,omitempty"` // "enforce", "monitor"; empty: as the policy says
 }
 
 // OpenStore opens a directory, which is made if need be.
@@ -40,11 +41,15 @@ func (s *Store) path(k Key) string {
 }
 
 // put writes a policy, whole or not at all.
-func (s *Store) put(k Key, yaml []byte, enabled bool) error {
+func (s *Store) put(k Key, yaml []byte, enabled bool, m Mode) error {
 	if !s.keeps(k) {
 		return nil
 	}
-	b, err := json.Marshal(record{YAML: string(yaml), Enabled: enabled})
+	x := record{YAML: string(yaml), Enabled: enabled}
+	if m == ModeEnforce || m == ModeMonitor {
+		x.Mode = m.String()
+	}
+	b, err := json.Marshal(x)
 	if err == nil {
 		err = writeSynced(s.path(k), append(b, '\n'))
 	}
@@ -153,7 +158,14 @@ func (r *Registry) Restore() error {
 		}
 	}
 	for i := range list {
-		err := r.add(list[i].key.Domain, Text{Name: list[i].key.Name, YAML: []byte(list[i].YAML)}, false)
+		t := Text{Name: list[i].key.Name, YAML: []byte(list[i].YAML)}
+		switch list[i].Mode {
+		case ModeEnforce.String():
+			t.Mode = ModeEnforce
+		case ModeMonitor.String():
+			t.Mode = ModeMonitor
+		}
+		err := r.add(list[i].key.Domain, t, false)
 		if err == nil && !list[i].Enabled {
 			err = r.Disable(list[i].key)
 		}
