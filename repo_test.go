@@ -49,6 +49,7 @@ abi, event, process, policy/plan < event/decode;
 event < process;
 abi, event, event/decode, metrics, policy/plan, process < event/enrich;
 event, kernel, metrics < event/mmap;
+metrics, policy < request;
 api, event < event/filter, event/encode;
 event, event/encode, event/filter, metrics < event/export;
 
@@ -59,7 +60,7 @@ elf, kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/
 # composition
 api, event, event/encode, event/export, event/filter, metrics, policy, policy/registry, process < server;
 api, config, elf, event/encode, event/filter, kernel, metrics, policies, policy, policy/compile, policy/lint, policy/parse, policy/plan, policy/simulate < cli;
-abi, api, bpf, config, elf, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, sensor, server < daemon;
+abi, api, bpf, config, elf, event, event/decode, event/encode, event/enrich, event/export, event/filter, event/mmap, event/read, kernel, metrics, policies, policy, policy/compile, policy/parse, policy/plan, policy/registry, process, request, sensor, server < daemon;
 config, daemon, kernel < cmd/tetragon;
 cli < cmd/tetra;
 
@@ -85,7 +86,7 @@ var heavy = []struct {
 	{"cel.dev/", []string{"event/filter"}},
 	{"k8s.io/", nil},
 	{"unsafe", []string{"abi", "api", "event/decode", "event/mmap", "event/read", "sensor", "test/victim"}},
-	{"net/http", []string{"daemon", "metrics"}},
+	{"net/http", []string{"daemon", "metrics", "request"}},
 	{"log", nil}, // log/slog is what we use
 }
 

@@ -50,6 +50,7 @@ const (
 	HooksVarAbiHook           = "abi_hook"
 	HooksVarAbiHookCall       = "abi_hook_call"
 	HooksVarAbiHookData       = "abi_hook_data"
+	HooksVarAbiIma            = "abi_ima"
 	HooksVarAbiLimit          = "abi_limit"
 	HooksVarAbiModule         = "abi_module"
 	HooksVarAbiPerfEvent      = "abi_perf_event"
@@ -80,6 +81,7 @@ const (
 	HooksVarLibraryAny        = "library_any"
 	HooksVarLostFirst         = "lost_first"
 	HooksVarReaderSleeps      = "reader_sleeps"
+	HooksVarSleeps            = "sleeps"
 	HooksVarSlots             = "slots"
 	HooksVarSysWanted         = "sys_wanted"
 	HooksVarWakeBytes         = "wake_bytes"
@@ -173,6 +175,7 @@ type HooksVariableSpecs struct {
 	AbiHook      *ebpf.VariableSpec `ebpf:"abi_hook"`
 	AbiHookCall  *ebpf.VariableSpec `ebpf:"abi_hook_call"`
 	AbiHookData  *ebpf.VariableSpec `ebpf:"abi_hook_data"`
+	AbiIma       *ebpf.VariableSpec `ebpf:"abi_ima"`
 	AbiLimit     *ebpf.VariableSpec `ebpf:"abi_limit"`
 	AbiModule    *ebpf.VariableSpec `ebpf:"abi_module"`
 	AbiPerfEvent *ebpf.VariableSpec `ebpf:"abi_perf_event"`
@@ -203,6 +206,7 @@ type HooksVariableSpecs struct {
 	LibraryAny   *ebpf.VariableSpec `ebpf:"library_any"`
 	LostFirst    *ebpf.VariableSpec `ebpf:"lost_first"`
 	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
+	Sleeps       *ebpf.VariableSpec `ebpf:"sleeps"`
 	Slots        *ebpf.VariableSpec `ebpf:"slots"`
 	SysWanted    *ebpf.VariableSpec `ebpf:"sys_wanted"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
@@ -285,6 +289,7 @@ type HooksVariables struct {
 	AbiHook      *ebpf.Variable `ebpf:"abi_hook"`
 	AbiHookCall  *ebpf.Variable `ebpf:"abi_hook_call"`
 	AbiHookData  *ebpf.Variable `ebpf:"abi_hook_data"`
+	AbiIma       *ebpf.Variable `ebpf:"abi_ima"`
 	AbiLimit     *ebpf.Variable `ebpf:"abi_limit"`
 	AbiModule    *ebpf.Variable `ebpf:"abi_module"`
 	AbiPerfEvent *ebpf.Variable `ebpf:"abi_perf_event"`
@@ -315,6 +320,7 @@ type HooksVariables struct {
 	LibraryAny   *ebpf.Variable `ebpf:"library_any"`
 	LostFirst    *ebpf.Variable `ebpf:"lost_first"`
 	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
+	Sleeps       *ebpf.Variable `ebpf:"sleeps"`
 	Slots        *ebpf.Variable `ebpf:"slots"`
 	SysWanted    *ebpf.Variable `ebpf:"sys_wanted"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`

@@ -25,6 +25,7 @@ enum val_kind {
 	VAL_WORDS = 15,	       /* u64 each */
 	VAL_KERNEL_STACK = 16, /* u64 each, innermost first */
 	VAL_USER_STACK = 17,
+	VAL_IMA = 18, /* struct val_ima */
 };
 
 enum val_flag {
@@ -156,6 +157,14 @@ struct val_module {
 	__u64 taints;
 	__u32 has_sig; /* sig_ok is meant */
 	__u32 sig_ok;
+};
+
+#define IMA_DIGEST 64 /* the longest */
+
+/* What IMA says of a file. */
+struct val_ima {
+	__u64 algo; /* kernel: enum hash_algo, include/uapi/linux/hash_info.h */
+	__u8 digest[IMA_DIGEST];
 };
 
 /* ---- tables that user space writes */

@@ -5,7 +5,7 @@
 
 #include "../lib/buf.h"
 #include "../lib/ring.h"
-#include "../lib/task.h"
+#include "../lib/class.h"
 
 #define STRING_MAX 4096
 #define BYTES_MAX  4095
@@ -339,6 +339,21 @@ __noinline __s64 stack_put(__u32 buf, __u32 kind, __s64 got)
 	if (bpf_probe_read_kernel(to, n, b->path))
 		return val_error(b, 0, kind);
 	return val_done(b, 0, kind, 0, n);
+}
+
+/* Appends the digest that the main function has put at the beginning of the room for paths. got: which algorithm made it, or
+ * an error: then there is none to tell. */
+__noinline __s64 hash_put(__u32 buf, __s64 got)
+{
+	struct hook_buf *b = buf_row(buf);
+	struct val_ima *to;
+
+	if (!b || got < 0 || !(to = val_room(b, sizeof(*to))))
+		return -1;
+	to->algo = got;
+	if (bpf_probe_read_kernel(to->digest, sizeof(to->digest), b->path))
+		return -1;
+	return val_done(b, 0, VAL_IMA, 0, sizeof(*to));
 }
 
 #endif

@@ -37,6 +37,7 @@ int library(void *ctx)
 	     arg_netdev(v, v, v);
 	s += arg_dataloc(v, v, v, v) + arg_bytes(v, v, v, v) + arg_bytes_max(v, v, v, v) + arg_words(v, v, v, v);
 	s += arg_iovec(v, v, v, v, v) + arg_iov_iter(v, v, v) + stack_put(v, v, v) + str_find(v, v, v, v);
+	s += hash_put(v, v);
 	s += path_file(v, v) + path_path(v, v) + path_dentry(v, v) + path_kiocb(v, v) + path_binprm(v, v) +
 	     path_fd(v, v);
 	s += fd_file(v) + arg_path(v, v, v);
@@ -72,6 +73,7 @@ struct val_bpf_prog *abi_bpf_prog;
 struct val_bpf_map *abi_bpf_map;
 struct val_perf_event *abi_perf_event;
 struct val_module *abi_module;
+struct val_ima *abi_ima;
 struct rule *abi_rule;
 struct rule_stat *abi_rule_stat;
 struct hook_call *abi_hook_call;

@@ -78,11 +78,41 @@ static __always_inline struct task_class *class_make(struct task_struct *leader)
 	return bpf_task_storage_get(&classes, leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
+/* A program that sleeps must tell the kernel that the leader of its thread group has to stay while it is looked at. */
+const volatile bool sleeps = false;
+
+/* kernel: void bpf_rcu_read_lock(void)  6.2.. Before, nobody asks for it. */
+extern void bpf_rcu_read_lock(void) __ksym __weak;
+extern void bpf_rcu_read_unlock(void) __ksym __weak;
+
 static __always_inline struct task_class *my_class(void)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
+	struct task_class *c;
 
+	if (sleeps && bpf_rcu_read_lock) {
+		bpf_rcu_read_lock();
+		c = class_get(t->group_leader);
+		bpf_rcu_read_unlock();
+		return c;
+	}
 	return class_get(t->group_leader);
+}
+
+/* What the current process is known by, 0 if it is not known. */
+static __always_inline __u64 my_ktime(void)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct proc *p;
+
+	if (sleeps && bpf_rcu_read_lock) {
+		bpf_rcu_read_lock();
+		p = bpf_task_storage_get(&procs, t->group_leader, NULL, 0);
+		bpf_rcu_read_unlock();
+	} else {
+		p = bpf_task_storage_get(&procs, t->group_leader, NULL, 0);
+	}
+	return p ? p->ktime : 0;
 }
 
 /* The capability sets that we look at, in the order of task_class.caps. */

@@ -37,15 +37,6 @@ struct {
 /* The current task, for reading. */
 #define me() plain(struct task_struct, bpf_get_current_task_btf())
 
-/* What its process is known by, 0 if it is not known. */
-static __always_inline __u64 my_ktime(void)
-{
-	struct task_struct *t = bpf_get_current_task_btf();
-	struct proc *p = bpf_task_storage_get(&procs, t->group_leader, NULL, 0);
-
-	return p ? p->ktime : 0;
-}
-
 /* Reads the thread group id in the task's own pid namespace, 0 if that is the initial one, and the namespace. */
 static __always_inline __u32 pid_in_ns(struct pid *pid, __u32 *inum)
 {

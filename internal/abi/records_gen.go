@@ -464,6 +464,19 @@ const (
 	offValFileFlags = 4
 )
 
+// ValIma is struct val_ima.
+type ValIma struct {
+	Algo   uint64
+	Digest [64]uint8
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	ValImaSize      = 72
+	offValImaAlgo   = 0
+	offValImaDigest = 8
+)
+
 // ValModule is struct val_module.
 type ValModule struct {
 	Taints uint64
@@ -756,6 +769,7 @@ const (
 	ValueWords       = 15
 	ValueKernelStack = 16
 	ValueUserStack   = 17
+	ValueIma         = 18
 )
 
 // layout lists every offset, for the test.
@@ -916,6 +930,9 @@ var layout = []struct {
 	{"ValFile", unsafe.Sizeof(ValFile{}), ValFileSize},
 	{"ValFile.Mode", unsafe.Offsetof(ValFile{}.Mode), offValFileMode},
 	{"ValFile.Flags", unsafe.Offsetof(ValFile{}.Flags), offValFileFlags},
+	{"ValIma", unsafe.Sizeof(ValIma{}), ValImaSize},
+	{"ValIma.Algo", unsafe.Offsetof(ValIma{}.Algo), offValImaAlgo},
+	{"ValIma.Digest", unsafe.Offsetof(ValIma{}.Digest), offValImaDigest},
 	{"ValModule", unsafe.Sizeof(ValModule{}), ValModuleSize},
 	{"ValModule.Taints", unsafe.Offsetof(ValModule{}.Taints), offValModuleTaints},
 	{"ValModule.HasSig", unsafe.Offsetof(ValModule{}.HasSig), offValModuleHasSig},

@@ -134,6 +134,8 @@ type Config struct {
 	TracingPolicy               string
 	TracingPolicyDir            string
 	ReadyMadePolicies           []string // names, or "all"
+	ActionHosts                 []string // who may be asked by GetUrl and DnsLookup
+	ActionDNSServer             string
 	AllowMissingHooks           bool
 	EnableTracingPolicyCRD      bool
 	EnablePolicyFilter          bool

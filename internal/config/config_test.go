@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gopkg.in/yaml.v3"
 )
 
 // host is a made-up machine: a root directory and a working directory.
@@ -100,7 +101,9 @@ func TestTable_everyFieldOnce(t *testing.T) {
 
 // The keys and defaults of the wire contract. Deviations are marked.
 func TestTable_contract(t *testing.T) {
-	want := `allow-missing-hooks false
+	want := `action-dns-server
+action-hosts
+allow-missing-hooks false
 bpf-dir tetragon
 bpf-lib /var/lib/tetragon/
 btf
@@ -623,6 +626,31 @@ func TestLoad_help(t *testing.T) {
 		if got := strings.Contains(h.out.String(), "--"+r.key+" "); got == r.hidden {
 			t.Errorf("%s: in the help text: %v", r.key, got)
 		}
+	}
+}
+
+// What --generate-docs prints names every key that is shown, once.
+func TestLoad_generateDocs(t *testing.T) {
+	h := newHost(t)
+	if _, err := h.load("--generate-docs"); !errors.Is(err, ErrDone) {
+		t.Fatal(err)
+	}
+	var d description
+	if err := yaml.Unmarshal([]byte(h.out.String()), &d); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, r := range table() {
+		if r.hidden {
+			continue
+		}
+		if n >= len(d.Options) || d.Options[n].Name != r.key || d.Options[n].Default != r.def || d.Options[n].Usage == "" {
+			t.Fatalf("option %d is not %s", n, r.key)
+		}
+		n++
+	}
+	if d.Name != "tetragon" || n != len(d.Options) {
+		t.Errorf("%q, %d options, want %d", d.Name, len(d.Options), n)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 )
 
 // writeHelp writes the text of --help, from the table.
@@ -67,6 +69,33 @@ func writeFlag(w io.Writer, r *row) {
 		help += " [not yet supported]"
 	}
 	fmt.Fprintf(w, "%-48s %s\n", left, help)
+}
+
+// description is what --generate-docs prints, in the form of the library that upstream has for it.
+type description struct {
+	Name     string        `yaml:"name"`
+	Synopsis string        `yaml:"synopsis"`
+	Usage    string        `yaml:"usage"`
+	Options  []optionOfDoc `yaml:"options"`
+}
+
+type optionOfDoc struct {
+	Name      string `yaml:"name"`
+	Shorthand string `yaml:"shorthand,omitempty"`
+	Default   string `yaml:"default_value,omitempty"`
+	Usage     string `yaml:"usage"`
+}
+
+func writeDescription(out io.Writer, rows []row) error {
+	d := description{Name: "tetragon", Synopsis: "Observe processes, and enforce policies, by eBPF", Usage: "tetragon [flags]"}
+	for i := range rows {
+		r := &rows[i]
+		if r.hidden {
+			continue
+		}
+		d.Options = append(d.Options, optionOfDoc{Name: r.key, Shorthand: r.short, Default: r.def, Usage: r.help})
+	}
+	return yaml.NewEncoder(out).Encode(d)
 }
 
 // writeConfig writes the effective configuration as YAML that Load can read again, the source of each value behind it.

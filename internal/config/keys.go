@@ -79,7 +79,7 @@ func generalRows() []row {
 		{key: "memprofile", field: func(c *Config) any { return &c.MemProfile }, hidden: true,
 			help: "write a heap profile to this file when the agent is stopped"},
 		{key: "generate-docs", def: "false", field: func(c *Config) any { return &c.GenerateDocs },
-			status: later, why: "use --help", help: "print the description of the command as YAML and exit"},
+			help: "print the description of the command as YAML and exit"},
 	}
 }
 
@@ -306,6 +306,10 @@ func policyRows() []row {
 			help: "directory of policies to load at start; those that cannot be loaded are listed with their mistakes"},
 		{key: "ready-made-policies", field: func(c *Config) any { return &c.ReadyMadePolicies },
 			help: "policies to load at start of those that come with the agent: all, or names such as bpf,egress"},
+		{key: "action-hosts", field: func(c *Config) any { return &c.ActionHosts },
+			help: "hosts that policies may have the agent ask (GetUrl, DnsLookup): example.com, .example.com for all below it, example.com:8080, * for any; none if empty"},
+		{key: "action-dns-server", field: func(c *Config) any { return &c.ActionDNSServer },
+			help: "address and port of the server that DnsLookup asks; the system's if empty"},
 		{key: "allow-missing-hooks", def: "false", field: func(c *Config) any { return &c.AllowMissingHooks },
 			help: "load a policy without those of its hooks that this kernel cannot have, instead of refusing it"},
 		{key: "enable-tracing-policy-crd", def: "true",

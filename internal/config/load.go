@@ -29,7 +29,7 @@ type Options struct {
 // /etc/tetragon/tetragon.conf.d, /etc/tetragon/tetragon.yaml, ./tetragon.yaml, /usr/local/lib/tetragon/tetragon.conf.d,
 // /usr/lib/tetragon/tetragon.conf.d, built-in defaults. args is the command line without the program's name.
 //
-// The error joins everything that is wrong. It is ErrDone after --help and --print-config.
+// The error joins everything that is wrong. It is ErrDone after --help, --print-config and --generate-docs.
 func Load(args []string, opts Options) (*Config, error) {
 	if opts.Environ == nil {
 		opts.Environ = os.Environ()
@@ -57,6 +57,12 @@ func Load(args []string, opts Options) (*Config, error) {
 	}
 	if len(l.errs) > 0 {
 		return nil, errors.Join(l.errs...)
+	}
+	if c.GenerateDocs {
+		if err := writeDescription(opts.Stdout, rows); err != nil {
+			return nil, fmt.Errorf("write the description of the command: %w", err)
+		}
+		return nil, ErrDone
 	}
 	if cl.print {
 		if err := writeConfig(opts.Stdout, c); err != nil {

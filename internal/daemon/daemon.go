@@ -36,6 +36,7 @@ import (
 	"tetragon/internal/metrics"
 	"tetragon/internal/policy/registry"
 	"tetragon/internal/process"
+	"tetragon/internal/request"
 	"tetragon/internal/sensor"
 	"tetragon/internal/server"
 
@@ -192,6 +193,9 @@ func Run(ctx context.Context, o Options) error {
 		LSMAncestors:    hasAncestors(cfg, "lsm"),
 		UprobeAncestors: hasAncestors(cfg, "uprobe"), UsdtAncestors: hasAncestors(cfg, "usdt"),
 	}
+	asker := request.New(request.Options{Hosts: cfg.ActionHosts, DNSServer: cfg.ActionDNSServer, Ledger: ledger, Log: log})
+	undo.add(asker.Close)
+	eo.Ask = asker
 	if cfg.UsernameMetadata == "unix" {
 		eo.Passwd = filepath.Join(cfg.ProcFS, "1/root/etc/passwd")
 		if _, err := os.Stat(eo.Passwd); err != nil {

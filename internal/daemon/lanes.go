@@ -306,6 +306,7 @@ func (l *lane) account() error {
 	l.counters.ProcessCacheCapacity.Store(int64(l.table.Capacity()))
 	l.counters.ProcessCacheEvictions.Store(s.Evicted)
 	l.counters.ProcessCacheMissGet.Store(s.Misses)
+	l.counters.Errors[metrics.ErrorUsername].Store(l.enricher.Nameless())
 
 	if l.unfixed && l.base.HasSnapshot() && !l.running.Load() {
 		l.unfixed = false

@@ -24,10 +24,18 @@ func (l *lane) count(evs []event.Event) {
 				l.counters.Events.Count(metrics.EventLoss, "")
 			case event.KindThrottle:
 				l.counters.Events.Count(metrics.EventThrottle, "")
+				if ev.Throttle.Stop {
+					l.counters.ThrottleStops.Add(1)
+				} else {
+					l.counters.ThrottleStarts.Add(1)
+				}
 			}
 			continue
 		}
 		binary := ev.Process.Binary
+		if ev.Process.Placeholder { // known by pid and time only
+			l.counters.Errors[metrics.ErrorFinalizeProcessInfo].Add(1)
+		}
 		switch ev.Kind {
 		case event.KindExec:
 			l.counters.Events.Count(metrics.EventExec, binary)

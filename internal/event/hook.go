@@ -29,6 +29,8 @@ type Hook struct {
 
 	KernelStack, UserStack []Frame // innermost first
 
+	ImaHash string // of KindLSM: "sha256:" and the digest of the file; empty: not asked for, or IMA has none
+
 	Suppressed uint32 // events that the rate limit held back since the last one
 }
 

@@ -39,10 +39,11 @@ const (
 	BpfLSM      Feature = "lsm"              // programs among the security modules
 	Uprobe      Feature = "uprobe"           // breakpoints in user programs
 	UprobeMulti Feature = "uprobe.multi"     // one link for many of them
+	ImaHash     Feature = "ima"              // hashes of files, for programs among the security modules
 )
 
 // AllFeatures lists them, in the order in which they are preferred.
-var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, FmodCall, BpfLSM, Uprobe, UprobeMulti}
+var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, FmodCall, BpfLSM, Uprobe, UprobeMulti, ImaHash}
 
 // hookFacts are what is found out when a policy asks for it, once.
 type hookFacts struct {
@@ -150,6 +151,8 @@ func (f *Facts) try(x Feature) string {
 		if err := features.HaveBPFLinkUprobeMulti(); err != nil {
 			return "the kernel has no uprobe.multi links (6.6 and later have): " + cause(err)
 		}
+	case ImaHash:
+		return f.tryHash()
 	default:
 		return "nobody knows how to find out"
 	}
@@ -178,6 +181,26 @@ func (f *Facts) tryLSM() string {
 		return "the kernel attaches no programs among the security modules: " + cause(err)
 	}
 	_ = l.Close()
+	return ""
+}
+
+// tryHash finds out whether programs can have files hashed. The helper is there also where IMA is not, and then says so at
+// each call.
+func (f *Facts) tryHash() string {
+	if _, err := os.Stat("/sys/kernel/security/ima"); err != nil {
+		return "the kernel has no IMA (CONFIG_IMA), or securityfs is not mounted at /sys/kernel/security"
+	}
+	p, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
+		Name: "probe", Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open", License: "GPL", Flags: 1 << 4, // BPF_F_SLEEPABLE
+		Instructions: asm.Instructions{
+			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord), asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -64), asm.Mov.Imm(asm.R3, 64),
+			asm.FnImaFileHash.Call(), asm.Mov.Imm(asm.R0, 0), asm.Return(),
+		},
+	}, ebpf.ProgramOptions{KernelTypes: f.Types})
+	if err != nil {
+		return "the kernel lets no program ask IMA for the hash of a file (5.18 and later do): " + cause(err)
+	}
+	_ = p.Close()
 	return ""
 }
 

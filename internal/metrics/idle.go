@@ -52,8 +52,6 @@ func idleTable() []Metric {
 			noPods, []string{"k8s"}, []string{"failed_to_get_pod"}),
 		idle(counter("tetragon_watcher_delete_pod_cache_hits", nil, "Deleted pods found.", nil), noPods),
 		idle(counter("tetragon_watcher_delete_pod_cache_evictions", nil, "Deleted pods given up.", nil), noPods),
-		idle(counter("tetragon_cgroup_rate_total", []string{"type"}, "Throttling of cgroups.", nil), "what --cgroup-rate holds back is in the ledger, as throttled, and process_throttle events tell when",
-			[]string{"check", "process", "delete", "delete_fail", "lookup_fail", "update_fail", "throttle_start", "throttle_stop"}),
 		idle(counter("tetragon_generic_kprobe_merge_total", []string{"status", "curr_type", "prev_type", "curr_fn", "prev_fn"},
 			"Pairs of entry and return.", nil), noMerge),
 		idle(counter("tetragon_generic_kprobe_merge_pushed_total", nil, "Halves of pairs.", nil), noMerge),

@@ -119,6 +119,9 @@ type Lane struct {
 	RateLimited   atomic.Uint64 // file export: events over the limit
 	Overflowed    atomic.Uint64 // subscribers: events dropped because a queue was full
 
+	ThrottleStarts atomic.Uint64 // lane: cgroups that began to be held back
+	ThrottleStops  atomic.Uint64 // lane: and that were let go
+
 	NoProcess atomic.Uint64      // lane: events of no process
 	Events    EventCounts        // lane: events produced
 	Policies  Counts[PolicyHook] // lane: those of them that policies made

@@ -162,6 +162,9 @@ func laneTable() []Metric {
 		counter("tetragon_events_missing_process_info_total", nil, "Events of no process.",
 			one(func(l *Lane) float64 { return float64(l.NoProcess.Load()) })),
 		counter("tetragon_process_loader_stats", []string{"count"}, "Executable mappings: received, and told.", readLoader),
+		counter("tetragon_cgroup_rate_total", []string{"type"},
+			"Cgroups that began to be held back by cgroup-rate, and that were let go. The other types stay at 0: there is no table to look up or update.",
+			readThrottles),
 		counter("tetragon_data_events_total", []string{"event"},
 			"Records that carry a part of something long; they are joined at once, and only counted as received.", readData),
 	}
@@ -313,6 +316,14 @@ func readLoader(m *Metrics, send sender) {
 	send(float64(b.Seen), "LoaderReceived")
 	send(float64(b.Delivered), "LoaderResolvedImm")
 	send(0, "LoaderResolvedRetry")
+}
+
+func readThrottles(m *Metrics, send sender) {
+	for _, w := range []string{"check", "process", "delete", "delete_fail", "lookup_fail", "update_fail"} {
+		send(0, w)
+	}
+	send(float64(m.lane.ThrottleStarts.Load()), "throttle_start")
+	send(float64(m.lane.ThrottleStops.Load()), "throttle_stop")
 }
 
 func readData(m *Metrics, send sender) {

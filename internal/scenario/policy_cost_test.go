@@ -27,6 +27,7 @@ const (
 	maxRejectProcess = 300
 	maxRejectField   = 450  // of a tracepoint, with what the kernel does for it
 	maxRejectDeny    = 260  // of a function whose call another one would be denied
+	maxRejectUprobe  = 200  // in the program alone: the breakpoint costs thousands, whatever the program does
 	maxRejectPath    = 2400 // three prefixes, per open
 	maxPosted        = 7500 // kernel and agent together, per event; see decision 0014
 	maxHookBytes     = 64 << 10
@@ -114,12 +115,50 @@ func (c *costs) rejected() {
 	for i := range 100 {
 		c.remove(fmt.Sprintf("cost-%d", i))
 	}
+	c.uprobe()
 	base = per(opens, open)
 	fmt.Printf("%-44s %12d\n", "open and close without a policy", base)
 	c.add(pathPolicy)
 	c.check("open, three prefixes that do not match", per(opens, open)-base, maxRejectPath)
 	c.remove("cost")
 }
+
+// uprobe measures the program of a hook on a user function that no rule wants: the kernel's own statistics of it.
+func (c *costs) uprobe() {
+	const calls = 2_000
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.add(strings.TrimSuffix(policyHead("cost"), "  kprobes:\n") + fmt.Sprintf(
+		"  uprobes:\n  - path: %s\n    symbols: [tetragon/internal/scenario.hooked]\n    args: [{index: 0, type: int}]\n"+
+			"    selectors: [{matchArgs: [{index: 0, operator: Equal, values: [\"77777\"]}]}]\n", self))
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer stats.Close()
+	before := programs(c.t)
+	for range calls {
+		hooked(1)
+	}
+	found := false
+	for name, after := range programs(c.t) {
+		if runs := after.runs - before[name].runs; strings.HasPrefix(name, "t_") && runs >= calls {
+			found = true
+			c.check("a uprobe, in its program", int64((after.time-before[name].time)/runs), maxRejectUprobe)
+		}
+	}
+	if !found {
+		c.t.Error("no program ran for the calls of a hooked function")
+	}
+	c.remove("cost")
+}
+
+// hooked is what a policy hooks in this very program.
+//
+//go:noinline
+func hooked(n int) int { return n + os.Getpagesize() }
 
 // posted measures events all the way to the file, 10,000 back to back, none of which may be lost.
 func (c *costs) posted() {

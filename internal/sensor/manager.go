@@ -619,6 +619,9 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 		}
 		spec.Name = programName(&p.p.Attach)
 		j := &job{what: pointOf(&p.p.Attach), spec: spec}
+		if p.p.Attach.Hash != nil {
+			j.own = map[string]any{"sleeps": true}
+		}
 		jobs = append(jobs, j)
 		done[j], owner[j] = to, p
 		return nil

@@ -46,7 +46,7 @@ type authority struct {
 
 var serial int64
 
-func issue(t *testing.T, name string, by *authority) *authority {
+func issue(t testing.TB, name string, by *authority) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -73,7 +73,7 @@ func issue(t *testing.T, name string, by *authority) *authority {
 	return &authority{c, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-func (a *authority) keyPEM(t *testing.T) []byte {
+func (a *authority) keyPEM(t testing.TB) []byte {
 	t.Helper()
 	der, err := x509.MarshalECPrivateKey(a.key)
 	if err != nil {
@@ -414,4 +414,23 @@ func TestGetEvents_hundredClients(t *testing.T) {
 	if got := a.balance(t, "grpc"); got.Pending != 0 {
 		t.Errorf("balance %v", got)
 	}
+}
+
+// FuzzTLS: files that hold anything are refused, or serve.
+func FuzzTLS(f *testing.F) {
+	ca := issue(f, "ca", nil)
+	f.Add(ca.pem, ca.keyPEM(f), ca.pem)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), []byte("-----BEGIN PRIVATE KEY-----\n"), []byte{})
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, cert, key, authorities []byte) {
+		o := server.TLSOptions{CertFile: filepath.Join(dir, "cert"), KeyFile: filepath.Join(dir, "key"), ClientCAFiles: []string{filepath.Join(dir, "ca")}}
+		for name, b := range map[string][]byte{o.CertFile: cert, o.KeyFile: key, o.ClientCAFiles[0]: authorities} {
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tls, err := server.NewTLS(o); (tls == nil) == (err == nil) {
+			t.Errorf("%v, error %v", tls, err)
+		}
+	})
 }

@@ -81,6 +81,7 @@ func table() map[string]subcommand {
 		"udp":          {"ADDRESS TEXT", "sends a datagram", datagram},
 		"unix-connect": {"NAME", "connects to a unix socket of its own", unixConnect},
 		"serve":        {"[ADDRESS]", "answers HTTP until the end of its input", serve},
+		"serve-dns":    {"", "answers each DNS question with 127.0.0.1 until the end of its input", serveDNS},
 		"free-port":    {"", "finds a port that nobody uses", freePort},
 
 		// Staying.

@@ -119,3 +119,41 @@ func freePort([]string) error {
 	say("PORT", port)
 	return l.Close()
 }
+
+// serveDNS answers each question with one address, and prints PORT= first.
+func serveDNS([]string) error {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(c.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	go func() {
+		b := make([]byte, 512)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			// RFC 1035: the header of 12 bytes, then the question, whose name ends with a zero byte.
+			end := 12
+			for end < n && b[end] != 0 {
+				end += 1 + int(b[end])
+			}
+			if end+5 > n {
+				continue
+			}
+			a := append([]byte{}, b[:end+5]...)
+			a[2], a[3] = 0x84, 0 // an answer, of who knows
+			copy(a[4:12], []byte{0, 1, 0, 1, 0, 0, 0, 0})
+			a = append(a, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1)
+			_, _ = c.WriteTo(a, from)
+		}
+	}()
+	say("PORT", port)
+	say("READY", 1)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return c.Close()
+}

@@ -126,6 +126,7 @@ func readHook(t *testing.T, r *Record) {
 		v.Bytes()
 		v.Ahead()
 		v.SockaddrUn()
+		v.Ima()
 		v.File()
 		v.PerfEvent()
 		v.Module()

@@ -132,6 +132,9 @@ func (v *Value) Ahead() (orig, id uint64, ok bool) {
 	return binary.LittleEndian.Uint64(v.Data), binary.LittleEndian.Uint64(v.Data[8:]), true
 }
 
+// Ima returns what abi.ValueIma says of a file; nil if it does not add up.
+func (v *Value) Ima() *abi.ValIma { return overlay[abi.ValIma](v.Data) }
+
 // SockaddrUn returns family and path of abi.ValueSockaddrUn.
 func (v *Value) SockaddrUn() (family uint64, path []byte, ok bool) {
 	if len(v.Data) < familySize {

@@ -119,6 +119,7 @@ func (e *Encoder) buildLsm(ev *event.Event, f form) {
 	x.FunctionName, x.PolicyName, x.Message, x.Tags = h.Function, h.Policy, h.Message, h.Tags
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, false)
+	x.ImaHash = h.ImaHash
 	x.Suppressed = uint64(h.Suppressed)
 	x.Enforcement = e.enforcement(h)
 }

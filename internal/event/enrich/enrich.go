@@ -49,8 +49,16 @@ type Options struct {
 
 	// RedactArgs and RedactEnv, if set, take secrets out before anything is stored. The first argument is the binary.
 	RedactArgs, RedactEnv func(binary, text string) string
+	// Ask, if set, gets pages and looks up names that rules order with their events. It must not wait.
+	Ask Asker
 	// HostNs, if set, is told the namespaces of pid 1 before the first event is made.
 	HostNs func(event.Namespaces)
+}
+
+// Asker does what rules order that concerns other machines.
+type Asker interface {
+	Get(url string)
+	Lookup(name string)
 }
 
 // The reasons why a record makes no event.
@@ -65,11 +73,12 @@ const (
 
 // Enricher makes events of records.
 type Enricher struct {
-	opts   Options
-	tab    *process.Table
-	stage  *metrics.Stage
-	names  map[string]bool
-	passwd *passwd
+	opts     Options
+	tab      *process.Table
+	stage    *metrics.Stage
+	names    map[string]bool
+	passwd   *passwd
+	nameless uint64
 
 	offset int64 // wall clock = boot clock + offset
 	hostNs event.Namespaces
@@ -99,6 +108,7 @@ type Enricher struct {
 	long     longValues
 	values   []decode.Value     // of the record at hand, by index; Kind 0: not there
 	valueAt  func(i int) []byte // valueData, made once
+	ima      *abi.ValIma        // hash of the file that the record at hand is about; nil: it tells none
 	stacks   [2]decode.Value    // likewise, of the kernel and of the process
 	symbols  symbols
 	modules  modules
@@ -613,8 +623,14 @@ func (e *Enricher) fill(p *process.Entry, r *decode.Record) {
 func (e *Enricher) setUser(p *process.Entry) {
 	if e.passwd != nil && e.hostNs.Mnt != 0 && p.Ns.Mnt == e.hostNs.Mnt && p.Ns.User == e.hostNs.User {
 		p.User = e.passwd.name(p.UID, p.StartTime)
+		if p.User == "" {
+			e.nameless++
+		}
 	}
 }
+
+// Nameless is how many processes should have had a login name, and their user has none.
+func (e *Enricher) Nameless() uint64 { return e.nameless }
 
 // appendBinary writes the path of what is executed: the name given to execve, made absolute and clean. A name that goes
 // through a descriptor or /proc says nothing lasting; there, it is the path of the file itself.

@@ -38,6 +38,9 @@ type group struct {
 type orders struct {
 	action, returned       event.Action
 	kernelStack, userStack bool
+	hash                   bool // of the file
+
+	urls, names []string // that are asked for when the event is told
 
 	enforces []event.Action
 	signals  []uint64       // for each of enforces the signal, as a bit; 0: an override
@@ -127,7 +130,7 @@ func newLayout(p *plan.Program) *layout {
 		}
 		for j := range h.Rules {
 			do := &h.Rules[j].Do
-			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack}
+			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack, hash: do.ImaHash, urls: do.URLs, names: do.Names}
 			for _, n := range do.Signals {
 				act := event.ActionSignal
 				if n == sigkill {
@@ -208,7 +211,7 @@ func (e *Enricher) hook(r *decode.Record) {
 	}
 	e.values = grow(e.values, l.values)
 	clear(e.values)
-	e.stacks = [2]decode.Value{}
+	e.stacks, e.ima = [2]decode.Value{}, nil
 	for at := 0; ; {
 		v, next, ok := r.Values(at)
 		if !ok {
@@ -219,6 +222,8 @@ func (e *Enricher) hook(r *decode.Record) {
 			e.stacks[0] = v
 		case v.Kind == abi.ValueUserStack:
 			e.stacks[1] = v
+		case v.Kind == abi.ValueIma:
+			e.ima = v.Ima()
 		case int(v.Index) < len(e.values):
 			e.values[v.Index] = v
 		}
@@ -302,6 +307,9 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 	if o.userStack {
 		h.UserStack = e.userStack(&e.stacks[1], r.Pid)
 	}
+	if o.hash && e.ima != nil {
+		h.ImaHash = imaHash(e.ima)
+	}
 	ancestors := e.opts.KprobeAncestors
 	switch g.kind {
 	case event.KindTracepoint:
@@ -312,6 +320,14 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 		ancestors = e.opts.UsdtAncestors
 	case event.KindLSM:
 		ancestors = e.opts.LSMAncestors
+	}
+	if e.opts.Ask != nil {
+		for _, u := range o.urls {
+			e.opts.Ask.Get(u)
+		}
+		for _, n := range o.names {
+			e.opts.Ask.Lookup(n)
+		}
 	}
 	ev := event.Event{Kind: g.kind, Time: e.wall(r.Time), Tid: tid, Hook: h}
 	e.join(&ev, e.who(pid, ktime), pid, ktime, ancestors)

@@ -44,6 +44,9 @@ type Options struct {
 	AllowMissing       bool // a hook that this kernel cannot have is inactive instead of an error
 	// Open opens a program that is hooked, so that mistakes are told before it is attached. Nil: there is none to be looked at.
 	Open func(path string) (*elf.File, error)
+	// MayAsk says whether a policy may have the agent ask a host; port is empty for a lookup of its name. Nil: nobody knows what
+	// the agent will be allowed.
+	MayAsk func(host, port string) bool
 }
 
 // compiler is one policy under compilation. Each pass reads what the passes before it wrote.

@@ -4,6 +4,9 @@ package compile
 
 import (
 	"fmt"
+	"net"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,11 +83,19 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 			signal(int(a.ArgSig.Value), do)
 		case "Override":
 			c.override(h, a, do)
+		case "GetUrl":
+			if c.mayAsk(a.ArgURL, true) && !slices.Contains(do.URLs, a.ArgURL.Value) {
+				do.URLs = append(do.URLs, a.ArgURL.Value)
+			}
+		case "DnsLookup":
+			if c.mayAsk(a.ArgFqdn, false) && !slices.Contains(do.Names, a.ArgFqdn.Value) {
+				do.Names = append(do.Names, a.ArgFqdn.Value)
+			}
 		case "NotifyEnforcer":
 			c.notify(a, do)
 		case "CleanupEnforcerNotification":
 			do.Forget = c.enforcerVerdict()
-		case "GetUrl", "DnsLookup", "Set":
+		case "Set":
 			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
 				WithHint("take it out; Sigkill, Signal, Override and NotifyEnforcer are there")
 		default:
@@ -92,6 +103,36 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 		}
 	}
 }
+
+// mayAsk says whether the agent may ask the host of a URL, or about a name.
+func (c *compiler) mayAsk(t policy.Text, page bool) bool {
+	host, port := t.Value, ""
+	if page {
+		var err error
+		if host, port, err = policy.URLHost(t.Value); err != nil {
+			c.d.Error(t.Place, "bad-url", "%q cannot be got: %v", t.Value, err).WithHint("http://example.com/path")
+			return false
+		}
+	} else if !hostName.MatchString(host) || len(host) > 253 {
+		c.d.Error(t.Place, "bad-host", "%q is no name that can be looked up", t.Value).WithHint("example.com")
+		return false
+	}
+	key := host
+	if page {
+		key = net.JoinHostPort(host, port)
+	}
+	switch {
+	case c.o.MayAsk == nil:
+		c.d.Warn(t.Place, "action-host", "the agent asks %s only if it is told that it may", key).WithHint("--action-hosts=%s", key)
+	case !c.o.MayAsk(host, port):
+		c.d.Error(t.Place, "action-host", "the agent may not ask %s", key).WithHint("start the agent with --action-hosts=%s", key)
+		return false
+	}
+	return true
+}
+
+// hostName is a name that can be looked up.
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
 
 func (c *compiler) post(h *hook, a *policy.Action, do *plan.Actions) {
 	if a.RateLimit.Value != "" {
@@ -112,9 +153,7 @@ func (c *compiler) post(h *hook, a *policy.Action, do *plan.Actions) {
 	} else if a.RateLimitScope.Value != "" {
 		c.d.Warn(a.RateLimitScope.Place, "unused-rate-limit", "rateLimitScope without rateLimit limits nothing")
 	}
-	if a.ImaHash.Value {
-		c.d.Error(a.ImaHash.Place, "not-yet-supported", "hashes of files (imaHash) are not supported yet")
-	}
+	do.ImaHash = do.ImaHash || a.ImaHash.Value
 	do.KernelStack = do.KernelStack || a.KernelStackTrace.Value
 	do.UserStack = do.UserStack || a.UserStackTrace.Value
 	if a.KernelStackTrace.Value || a.UserStackTrace.Value {

@@ -388,6 +388,15 @@ func (h *Hook) does(a *Actions) string {
 	if a.UserStack {
 		words = append(words, "with the stack of the process")
 	}
+	if a.ImaHash {
+		words = append(words, "with the hash of the file")
+	}
+	for _, u := range a.URLs {
+		words = append(words, "for which the agent gets "+u)
+	}
+	for _, n := range a.Names {
+		words = append(words, "for which the agent looks up "+n)
+	}
 	for _, t := range a.Track {
 		if t.Forget {
 			words = append(words, "whose socket it is is forgotten")

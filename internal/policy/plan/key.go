@@ -20,6 +20,9 @@ func (a *Attach) key() string {
 	if u := a.User; u != nil {
 		fmt.Fprintf(&b, ":%s", u)
 	}
+	if a.Hash != nil {
+		fmt.Fprintf(&b, ":hash %v", *a.Hash)
+	}
 	for _, c := range a.Calls {
 		fmt.Fprintf(&b, ":%s/%d", c.ABI, c.Nr)
 	}

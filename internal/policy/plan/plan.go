@@ -143,6 +143,10 @@ type Attach struct {
 	// attached, again whenever another file takes the place of the old one.
 	User *Place
 
+	// BackendLSM: where the file is whose hash some rule tells: a parameter, or a member of what it points to. To make a hash
+	// is to read the file, for which the program sleeps. nil: none tells any.
+	Hash *Source
+
 	// Equivalents: the calls that are meant; nil for others. A call is meant if any of them fits.
 	Calls []Call
 	// Conditions on the raw arguments that all must hold before anything else, e.g. "newstate is TCP_FIN_WAIT1".
@@ -315,16 +319,19 @@ type Actions struct {
 	Scope       Scope
 	KernelStack bool
 	UserStack   bool
+	ImaHash     bool // of the file at Attach.Hash, as IMA makes it
 	Track       []Track
 	Signals     []int // to the current process, sorted, unique
 	Override    bool  // the call does not take place, and returns Error
 	Error       int32
-	Later       Verdict // Override: the program itself cannot; the error is kept under this name for the hooks that have it in From
-	Enforcer    bool    // what is kept under From is carried out, signals too, and is over
-	Notify      *Notify // something is ordered of the policy's enforcer; nil: nothing
-	Forget      Verdict // what was ordered under this name is over
-	From        Verdict // Override: the error is what is kept under this name
-	Baseline    bool    // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
+	Later       Verdict  // Override: the program itself cannot; the error is kept under this name for the hooks that have it in From
+	Enforcer    bool     // what is kept under From is carried out, signals too, and is over
+	Notify      *Notify  // something is ordered of the policy's enforcer; nil: nothing
+	Forget      Verdict  // what was ordered under this name is over
+	From        Verdict  // Override: the error is what is kept under this name
+	URLs        []string // pages that the agent gets when it tells the event
+	Names       []string // ... names that it looks up
+	Baseline    bool     // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
 }
 
 // Enforces says whether anything is ordered that changes what the process does.

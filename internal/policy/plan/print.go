@@ -124,6 +124,9 @@ func (a *Attach) String() string {
 	if a.User != nil {
 		fmt.Fprintf(&b, " %s", a.User)
 	}
+	if a.Hash != nil {
+		fmt.Fprintf(&b, " hash of %s", a.Hash)
+	}
 	for i, c := range a.Calls {
 		if i == 0 {
 			b.WriteString(" calls")
@@ -405,6 +408,15 @@ func (a *Actions) String() string {
 	}
 	if a.UserStack {
 		words = append(words, "user stack")
+	}
+	if a.ImaHash {
+		words = append(words, "hash")
+	}
+	for _, u := range a.URLs {
+		words = append(words, "get "+u)
+	}
+	for _, n := range a.Names {
+		words = append(words, "look up "+n)
 	}
 	for _, t := range a.Track {
 		if t.Forget {

@@ -77,7 +77,7 @@ func Body(p *plan.Program, lib *ebpf.ProgramSpec, o Options) (*ebpf.ProgramSpec,
 			var spec *ebpf.ProgramSpec
 			if spec, b.err = splice(lib, functions(lib.Instructions)[0].name, ins); b.err == nil {
 				attachTo(spec, &p.Attach)
-				if o.Touch {
+				if o.Touch || p.Attach.Hash != nil {
 					spec.Flags |= sleepable
 				}
 				return spec, nil

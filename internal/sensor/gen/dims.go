@@ -423,7 +423,7 @@ func (b *body) class(word int, us []use, next string) {
 // classWord leaves a word of the process's class in R8; 0 if it has none.
 func (b *body) classWord(word int) {
 	c := b.c
-	if b.o.Layout.leader == 0 {
+	if b.o.Layout.leader == 0 || b.p.Attach.Hash != nil { // what sleeps must take care that the leader stays
 		c.add(asm.Mov.Imm(asm.R1, int32(word)), call("class_word"), asm.Mov.Reg(asm.R8, asm.R0))
 		return
 	}
