@@ -97,6 +97,7 @@ const (
 	ArgPerfEvent              // *PerfEvent; Text: the function that is probed
 	ArgModule                 // *Module; Text: its name
 	ArgError                  // could not be read: Fault
+	ArgKinds          = iota  // how many there are
 )
 
 // Arg is one argument of a hook.

@@ -5,6 +5,7 @@ package encode
 import (
 	"bytes"
 	"slices"
+	"strconv"
 
 	"tetragon/internal/event"
 )
@@ -77,8 +78,55 @@ func (e *Encoder) appendLine(b []byte, ev *event.Event) ([]byte, bool) {
 	return append(b, l.text[l.time:]...), true
 }
 
+// numeral is what stands around a number that is an argument by itself.
+type numeral struct {
+	before, after []byte
+	bits          uint // of a signed one, how many count; 0: it is unsigned
+}
+
+// numbers are the arguments that are most of all, by kind: they are written without a message.
+var numbers = func() (t [event.ArgKinds]numeral) {
+	for kind, bits := range map[event.ArgKind]uint{event.ArgInt: 32, event.ArgLong: 64, event.ArgSize: 0} {
+		var m KprobeArgument
+		new(Encoder).argument(&m, &event.Arg{Kind: kind}, false)
+		text := m.AppendJSON(nil)
+		at := bytes.LastIndexByte(text, '0')
+		t[kind] = numeral{text[:at], text[at+1:], bits}
+	}
+	return t
+}()
+
+// appendNumbers writes the field of arguments that are all numbers without a label. false: they are not.
+func appendNumbers(b []byte, args []event.Arg) ([]byte, bool) {
+	for i := range args {
+		if a := &args[i]; a.Label != "" || len(numbers[a.Kind].before) == 0 {
+			return b, false
+		}
+	}
+	if len(args) == 0 {
+		return b, true
+	}
+	b = append(b, `,"args":`...)
+	at := len(b)
+	for i := range args {
+		n := &numbers[args[i].Kind]
+		b = append(append(b, ','), n.before...)
+		if n.bits == 0 {
+			b = strconv.AppendUint(b, args[i].Int, 10)
+		} else {
+			b = strconv.AppendInt(b, int64(args[i].Int<<(64-n.bits))>>(64-n.bits), 10)
+		}
+		b = append(b, n.after...)
+	}
+	b[at] = '['
+	return append(b, ']'), true
+}
+
 // appendArguments writes the field of the arguments, if there are any.
 func (e *Encoder) appendArguments(b []byte, args []event.Arg, tracepoint bool) []byte {
+	if b, ok := appendNumbers(b, args); ok {
+		return b
+	}
 	e.hook.used, e.hook.text = 0, e.hook.text[:0]
 	e.lines.args = e.arguments(e.lines.args[:0], args, tracepoint)
 	if len(e.lines.args) == 0 {

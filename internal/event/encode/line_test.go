@@ -70,6 +70,15 @@ func TestLines(t *testing.T) {
 			check(c.name+", too long to be kept", ev)
 		}
 	}
+	for _, kind := range []event.ArgKind{event.ArgInt, event.ArgUint, event.ArgLong, event.ArgSize} {
+		ev := hookEvent(event.KindKprobe, event.Arg{Kind: kind})
+		n++
+		ev.Hook.Alike = uint64(n)
+		for _, v := range []uint64{0, 7, 1<<31 - 1, 1 << 31, 1<<32 + 5, 1<<63 - 1, 1 << 63, ^uint64(0)} {
+			ev.Hook.Args = []event.Arg{{Kind: kind, Int: v}, {Kind: event.ArgInt, Int: ^v}}
+			check("numbers", ev)
+		}
+	}
 	kept := 0
 	for i := range keeping.lines.places {
 		if len(keeping.lines.places[i].text) > 0 {

@@ -443,9 +443,18 @@ func (e *Enricher) told(kind event.Kind, at int64, p *process.Entry) {
 	e.emit(ev)
 }
 
-func (e *Enricher) emit(ev event.Event) {
+func (e *Enricher) emit(ev event.Event) { *e.next() = ev }
+
+// next adds an event that says nothing yet, to be filled in.
+func (e *Enricher) next() *event.Event {
 	e.stage.Deliver(1)
-	e.events = append(e.events, ev)
+	n := len(e.events)
+	if n == cap(e.events) {
+		e.events = append(e.events, event.Event{})
+	} else {
+		e.events = e.events[:n+1] // Begin has cleared it
+	}
+	return &e.events[n]
 }
 
 // ancestors lists them from the grandparent up to pid 1 or 2. A chain longer than that of any real machine ends: two

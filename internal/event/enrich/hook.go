@@ -19,6 +19,7 @@ type layout struct {
 	program *plan.Program
 	values  int
 	groups  []group
+	stacks  bool // a rule asks for one
 }
 
 // group is one policy's hook.
@@ -149,6 +150,7 @@ func newLayout(p *plan.Program) *layout {
 			}
 			o.all = slices.Concat(o.enforces, o.later)
 			to.rules = append(to.rules, o)
+			l.stacks = l.stacks || o.kernelStack || o.userStack
 		}
 		for _, v := range g.Values {
 			if v >= 0 && v < len(p.Values) && p.Values[v].Track {
@@ -211,7 +213,10 @@ func (e *Enricher) hook(r *decode.Record) {
 	}
 	e.values = grow(e.values, l.values)
 	clear(e.values)
-	e.stacks, e.ima = [2]decode.Value{}, nil
+	if l.stacks {
+		e.stacks = [2]decode.Value{}
+	}
+	e.ima = nil
 	for at := 0; ; {
 		v, next, ok := r.Values(at)
 		if !ok {
@@ -329,9 +334,9 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 			e.opts.Ask.Lookup(n)
 		}
 	}
-	ev := event.Event{Kind: g.kind, Time: e.wall(r.Time), Tid: tid, Hook: h}
-	e.join(&ev, e.who(pid, ktime), pid, ktime, ancestors)
-	e.emit(ev)
+	ev := e.next()
+	ev.Kind, ev.Time, ev.Tid, ev.Hook = g.kind, e.wall(r.Time), tid, h
+	e.join(ev, e.who(pid, ktime), pid, ktime, ancestors)
 }
 
 // sigkill is the signal that has an action of its own.
