@@ -152,20 +152,10 @@ func guardConstants(p *Pins) (map[string]any, error) {
 	var chars [abi.GuardMaxName]uint8
 	copy(chars[:], name)
 	out["exe_name"] = chars
-	// The mounts that the pins are on, up to the root: without one of those above it theirs would be gone as well.
 	var mounts [abi.GuardMaxMounts]uint32
-	var ids []uint32
-	for dir := base; ; dir = filepath.Dir(dir) {
-		var st unix.Statx_t
-		if err := unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_MNT_ID, &st); err != nil {
-			return nil, fmt.Errorf("find the mount of %s: %w", dir, err)
-		}
-		if id := uint32(st.Mnt_id); !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-		if dir == "/" {
-			break
-		}
+	ids, err := mountsOf(base)
+	if err != nil {
+		return nil, err
 	}
 	if len(ids) > len(mounts) {
 		return nil, fmt.Errorf("the BPF file system is below %d mounts, %d are possible", len(ids), len(mounts))
@@ -173,6 +163,28 @@ func guardConstants(p *Pins) (map[string]any, error) {
 	copy(mounts[:], ids)
 	out["mounts"] = mounts
 	return out, nil
+}
+
+// mountsOf lists the mounts that a directory is on, up to the root: without one of those above it the others would be gone as
+// well. A service may have mounts of its own; then the machine's are listed too.
+func mountsOf(dir string) ([]uint32, error) {
+	var ids []uint32
+	for _, root := range []string{"/", "/proc/1/root"} {
+		for d := dir; ; d = filepath.Dir(d) {
+			var st unix.Statx_t
+			if err := unix.Statx(unix.AT_FDCWD, filepath.Join(root, d), 0, unix.STATX_MNT_ID, &st); err == nil {
+				if id := uint32(st.Mnt_id); !slices.Contains(ids, id) {
+					ids = append(ids, id)
+				}
+			} else if root == "/" {
+				return nil, fmt.Errorf("find the mount of %s: %w", d, err)
+			} // else process 1 has no such directory, or does not show it
+			if d == "/" {
+				break
+			}
+		}
+	}
+	return ids, nil
 }
 
 // initialNamespaces asks for the namespaces in which process numbers and user ids are those of the machine. Their numbers are

@@ -4,7 +4,11 @@ package sensor
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +39,26 @@ func TestGuardOff_none(t *testing.T) {
 		}
 		if n, err := GuardOff(PinOptions{Root: root, Dir: dir}); n != 0 || err != nil {
 			t.Errorf("%s: %d guards and %v, want none", dir, n, err)
+		}
+	}
+}
+
+func TestMountsOf(t *testing.T) {
+	ids, err := mountsOf("/proc/self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{"/", "/proc"} {
+		out, err := exec.Command("sh", "-c", `awk -v at="$0" '$5 == at { id = $1 } END { print id }' /proc/self/mountinfo`, where).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := strconv.ParseUint(strings.TrimSpace(string(out)), 10, 32)
+		if err != nil {
+			t.Fatalf("%s: mountinfo tells no id: %v", where, err)
+		}
+		if !slices.Contains(ids, uint32(id)) {
+			t.Errorf("%s is mount %d, which is not among %v", where, id, ids)
 		}
 	}
 }

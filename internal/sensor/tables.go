@@ -107,10 +107,12 @@ func newTables(b *Base) (*tables, error) {
 			return nil, fmt.Errorf("set constant class_hash: %w", err)
 		}
 	} else {
-		lib.Maps["classes_hash"].MaxEntries, lib.Maps["classes_hash_before"].MaxEntries = 1, 1
+		lib.Maps["classes_hash"].MaxEntries = 1
 		lib.Maps["verdicts_hash"].MaxEntries = 1
 	}
 	spec := lib.Copy()
+	// Until a policy asks for classes, and unless there is something of an earlier agent to be read.
+	spec.Maps["classes_hash"].MaxEntries, spec.Maps["classes_hash_before"].MaxEntries = 1, 1
 	spec.Programs = nil
 	replace := make(map[string]*ebpf.Map)
 	for _, name := range []string{"events", "procs", ".data.account"} {
@@ -246,7 +248,7 @@ func (t *tables) renewClasses() error {
 		return fmt.Errorf("make the classes of processes: %w", err)
 	}
 	_ = t.coll.Maps[t.classes()].Close()
-	t.coll.Maps[t.classes()] = m
+	t.coll.Maps[t.classes()], t.sizes[t.classes()] = m, m.MaxEntries()
 	return t.pins.pinMap(m, t.classes())
 }
 
@@ -257,13 +259,17 @@ func (t *tables) before(m *ebpf.Map) (err error) {
 	if m != nil {
 		m, err = m.Clone()
 	} else {
-		m, err = ebpf.NewMap(t.lib.Maps[name].Copy())
+		spec := t.lib.Maps[name].Copy()
+		if t.hashed {
+			spec.MaxEntries = 1
+		}
+		m, err = ebpf.NewMap(spec)
 	}
 	if err != nil {
 		return fmt.Errorf("open the classes of an earlier agent: %w", err)
 	}
 	_ = t.coll.Maps[name].Close()
-	t.coll.Maps[name] = m
+	t.coll.Maps[name], t.sizes[name] = m, m.MaxEntries()
 	return nil
 }
 

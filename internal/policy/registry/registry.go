@@ -241,40 +241,11 @@ func checkDomain(d string) error {
 // not be there, unless it is one that could not be loaded, or replace says that this one takes its place: then one of the
 // two works at any moment, and the old one stays if the new one fails.
 func (r *Registry) Add(domain string, t Text, replace bool) error {
-	if err := r.add(domain, t, replace); err != nil || r.o.Store == nil {
-		return err
-	}
-	p, d := r.o.Parse(t)
-	if err := d.Err(); err != nil {
-		return err // it was accepted a moment ago
-	}
-	k := Key{domain, p.Namespace, p.Name}
-	if err := r.o.Store.put(k, t.YAML, r.enabled(k), r.mode(k)); err != nil {
-		return errors.Join(fmt.Errorf("add policy %s, which is taken out again: %w", k, err), r.remove(k))
-	}
-	return nil
+	return r.add(domain, t, replace, r.o.Store)
 }
 
-// mode is the mode of a policy.
-func (r *Registry) mode(k Key) Mode {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.find(k); e != nil {
-		return e.mode
-	}
-	return ModeUnknown
-}
-
-// enabled says whether a policy is on.
-func (r *Registry) enabled(k Key) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e := r.find(k)
-	return e != nil && e.state != StateDisabled
-}
-
-// add is Add without the store.
-func (r *Registry) add(domain string, t Text, replace bool) error {
+// add is Add. The policy is kept in a store, if that is not nil; one that cannot be kept is not added.
+func (r *Registry) add(domain string, t Text, replace bool, to *Store) error {
 	if err := checkDomain(domain); err != nil {
 		return err
 	}
@@ -294,7 +265,7 @@ func (r *Registry) add(domain string, t Text, replace bool) error {
 	old := r.find(key)
 	r.mu.Unlock()
 	if old != nil && old.sensor != 0 && replace {
-		return r.replace(old, p, t, d)
+		return r.replace(old, p, t, d, to)
 	}
 	if old != nil && old.state != StateLoadError && old.state != StateSkipped {
 		return refuse(ErrExists, "policy %s: already exists, in state %s; delete it first, or replace it", key, old.state)
@@ -309,7 +280,13 @@ func (r *Registry) add(domain string, t Text, replace bool) error {
 		r.entries = append(r.entries, e)
 	}
 	r.mu.Unlock()
-	return r.load(e, p, d)
+	if err := r.load(e, p, d); err != nil {
+		return err
+	}
+	if err := to.put(key, t.YAML, true, e.mode); err != nil {
+		return errors.Join(fmt.Errorf("add policy %s, which is taken out again: %w", key, err), r.end(e))
+	}
+	return nil
 }
 
 // AddBroken puts a policy on the list that cannot even be read, under the name of its file, so that whoever looks sees that it
@@ -363,7 +340,7 @@ func (r *Registry) load(e *entry, p *policy.Policy, parsed *policy.Diagnostics) 
 }
 
 // replace puts a policy in the place of one that is loaded.
-func (r *Registry) replace(e *entry, p *policy.Policy, t Text, parsed *policy.Diagnostics) error {
+func (r *Registry) replace(e *entry, p *policy.Policy, t Text, parsed *policy.Diagnostics, to *Store) error {
 	pl, warnings, err := r.compile(p, parsed)
 	if err != nil {
 		return err
@@ -381,6 +358,13 @@ func (r *Registry) replace(e *entry, p *policy.Policy, t Text, parsed *policy.Di
 	if err := r.o.Sensors.Replace(e.sensor, pl); err != nil {
 		r.settleLoader()
 		return fmt.Errorf("replace policy %s, which stays as it was: %w", e.key, err)
+	}
+	if err := to.put(e.key, t.YAML, e.state != StateDisabled, mode); err != nil {
+		was := *e.plan
+		was.Monitor = e.mode == ModeMonitor // it may have been set since
+		back := r.o.Sensors.Replace(e.sensor, &was)
+		r.settleLoader()
+		return errors.Join(fmt.Errorf("replace policy %s, which stays as it was: %w", e.key, err), back)
 	}
 	r.set(e, func() {
 		e.plan, e.mode, e.warnings, e.text, e.err = pl, mode, warnings, t, ""
@@ -481,11 +465,16 @@ func (r *Registry) remove(k Key) error {
 	if err != nil {
 		return err
 	}
+	return r.end(e)
+}
+
+// end takes a policy out. r.changing is held.
+func (r *Registry) end(e *entry) error {
 	if e.sensor != 0 {
 		was := e.state
 		r.set(e, func() { e.state = StateUnloading })
 		if err := r.o.Sensors.Remove(e.sensor); err != nil {
-			err = fmt.Errorf("delete policy %s, which was %s: %w", k, was, err)
+			err = fmt.Errorf("delete policy %s, which was %s: %w", e.key, was, err)
 			r.set(e, func() { e.state, e.err = StateError, err.Error() })
 			return err
 		}
@@ -494,7 +483,7 @@ func (r *Registry) remove(k Key) error {
 	r.entries = slices.DeleteFunc(r.entries, func(x *entry) bool { return x == e })
 	r.mu.Unlock()
 	r.settleLoader()
-	r.o.Log.Info("policy deleted", "policy", k.String())
+	r.o.Log.Info("policy deleted", "policy", e.key.String())
 	return nil
 }
 
@@ -531,7 +520,7 @@ func (r *Registry) Configure(k Key, enable *bool, m *Mode) error {
 		was := e.mode
 		r.set(e, func() { e.mode = *m })
 		if enable == nil {
-			if err := r.o.Store.put(k, e.text.YAML, r.enabled(k), *m); err != nil {
+			if err := r.o.Store.put(k, e.text.YAML, e.state != StateDisabled, *m); err != nil {
 				r.set(e, func() { e.mode = was })
 				return errors.Join(fmt.Errorf("set the mode of policy %s, which stays as it was: %w", k, err), r.o.Sensors.SetMode(e.sensor, was == ModeMonitor))
 			}

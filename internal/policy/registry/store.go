@@ -165,7 +165,7 @@ func (r *Registry) Restore() error {
 		case ModeMonitor.String():
 			t.Mode = ModeMonitor
 		}
-		err := r.add(list[i].key.Domain, t, false)
+		err := r.add(list[i].key.Domain, t, false, nil)
 		if err == nil && !list[i].Enabled {
 			err = r.Disable(list[i].key)
 		}
