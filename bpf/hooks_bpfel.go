@@ -32,6 +32,9 @@ const (
 	HooksMapRuleStats         = "rule_stats"
 	HooksMapRules             = "rules"
 	HooksMapSocks             = "socks"
+	HooksMapVerdicts          = "verdicts"
+	HooksMapVerdictsEmpty     = "verdicts_empty"
+	HooksMapVerdictsHash      = "verdicts_hash"
 	HooksProgClassAll         = "class_all"
 	HooksProgClassExec        = "class_exec"
 	HooksProgClassExit        = "class_exit"
@@ -63,6 +66,7 @@ const (
 	HooksVarAbiValFlag        = "abi_val_flag"
 	HooksVarAbiValKind        = "abi_val_kind"
 	HooksVarAbiValue          = "abi_value"
+	HooksVarAbiVerdicts       = "abi_verdicts"
 	HooksVarBodyFirst         = "body_first"
 	HooksVarBodyNext          = "body_next"
 	HooksVarClassChanged      = "class_changed"
@@ -154,6 +158,9 @@ type HooksMapSpecs struct {
 	RuleStats         *ebpf.MapSpec `ebpf:"rule_stats"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	Socks             *ebpf.MapSpec `ebpf:"socks"`
+	Verdicts          *ebpf.MapSpec `ebpf:"verdicts"`
+	VerdictsEmpty     *ebpf.MapSpec `ebpf:"verdicts_empty"`
+	VerdictsHash      *ebpf.MapSpec `ebpf:"verdicts_hash"`
 }
 
 // HooksVariableSpecs contains global variables before they are loaded into the kernel.
@@ -184,6 +191,7 @@ type HooksVariableSpecs struct {
 	AbiValFlag   *ebpf.VariableSpec `ebpf:"abi_val_flag"`
 	AbiValKind   *ebpf.VariableSpec `ebpf:"abi_val_kind"`
 	AbiValue     *ebpf.VariableSpec `ebpf:"abi_value"`
+	AbiVerdicts  *ebpf.VariableSpec `ebpf:"abi_verdicts"`
 	BodyFirst    *ebpf.VariableSpec `ebpf:"body_first"`
 	BodyNext     *ebpf.VariableSpec `ebpf:"body_next"`
 	ClassChanged *ebpf.VariableSpec `ebpf:"class_changed"`
@@ -240,6 +248,9 @@ type HooksMaps struct {
 	RuleStats         *ebpf.Map `ebpf:"rule_stats"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	Socks             *ebpf.Map `ebpf:"socks"`
+	Verdicts          *ebpf.Map `ebpf:"verdicts"`
+	VerdictsEmpty     *ebpf.Map `ebpf:"verdicts_empty"`
+	VerdictsHash      *ebpf.Map `ebpf:"verdicts_hash"`
 }
 
 func (m *HooksMaps) Close() error {
@@ -260,6 +271,9 @@ func (m *HooksMaps) Close() error {
 		m.RuleStats,
 		m.Rules,
 		m.Socks,
+		m.Verdicts,
+		m.VerdictsEmpty,
+		m.VerdictsHash,
 	)
 }
 
@@ -291,6 +305,7 @@ type HooksVariables struct {
 	AbiValFlag   *ebpf.Variable `ebpf:"abi_val_flag"`
 	AbiValKind   *ebpf.Variable `ebpf:"abi_val_kind"`
 	AbiValue     *ebpf.Variable `ebpf:"abi_value"`
+	AbiVerdicts  *ebpf.Variable `ebpf:"abi_verdicts"`
 	BodyFirst    *ebpf.Variable `ebpf:"body_first"`
 	BodyNext     *ebpf.Variable `ebpf:"body_next"`
 	ClassChanged *ebpf.Variable `ebpf:"class_changed"`

@@ -182,6 +182,8 @@ enum hook_limit {
 	SYS_NUMBERS = 512,	   /* of system calls */
 	ENFORCE_NONE = 0x7fffffff, /* instead of an error: nothing is to be overridden */
 	SYS_BODIES = 256,	   /* programs for system calls, each way */
+	VERDICTS = 8,		   /* that a thread has at a time */
+	VERDICT_ANY = 0x7fffffff,  /* instead of the number of a system call: whichever is next */
 };
 
 enum rule_flag {
@@ -191,6 +193,7 @@ enum rule_flag {
 	RULE_SCOPE_GLOBAL = 8,
 	RULE_OVERRIDE = 16, /* the call has to return `error` */
 	RULE_MONITOR = 32,  /* what it orders is not done, but counted */
+	RULE_LATER = 64,    /* the call is denied where its guard is asked, whose rule counts it */
 };
 
 /* One row of the map `rules`: what rule base+bit of a program orders. */
@@ -219,6 +222,21 @@ struct rule_stat {
 	__u64 monitor_signal; /* ... would have been, but for the mode of the policy */
 	__u64 override;	      /* calls that were denied, or whose result was set */
 	__u64 monitor_override;
+	__u64 notify; /* calls whose process is dealt with at its next call of an enforcer */
+	__u64 monitor_notify;
+};
+
+/* What was ordered for the system call that a thread is in, until somebody asks who can deny it; or, with VERDICT_ANY, for its next call
+ * of an enforcer. */
+struct verdict {
+	__u64 id;      /* whose, see plan.Actions; 0: this one is free */
+	__u64 signals; /* as in struct rule */
+	__u32 call;    /* number of the system call, bit 31 set if it is a 32-bit one */
+	__s32 error;   /* 0: none */
+};
+
+struct verdicts {
+	struct verdict v[VERDICTS];
 };
 
 /* A slot's switch, in global data: which rules of the program are on. */

@@ -3,6 +3,7 @@
 #ifndef HOOK_CLASS_H
 #define HOOK_CLASS_H
 
+#include "../lib/verdict.h"
 #include "../stage/class.h"
 
 /* When the sets change, user space attaches new programs beside the old ones and then says whose turn it is: so there is
@@ -64,7 +65,7 @@ int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binp
 	return 0;
 }
 
-/* Where classes are in a table the kernel does not free them with the task. Not at its exit: files and sockets are closed
+/* Where classes and verdicts are in tables the kernel does not free them with the task. Not at its exit: files and sockets are closed
  * after that, and policies ask who closes them. A leader that lost its place in an exec has another pid than its group.
  * kernel: void sched_process_free(struct task_struct *p)  3.4.. */
 SEC("tp_btf/sched_process_free")
@@ -72,7 +73,11 @@ int BPF_PROG(class_exit, struct task_struct *t)
 {
 	struct class_key k;
 
-	if (!class_hash || t->pid != t->tgid)
+	if (!class_hash)
+		return 0;
+	k = verdict_key(t);
+	bpf_map_delete_elem(&verdicts_hash, &k);
+	if (t->pid != t->tgid)
 		return 0;
 	k = class_key(t);
 	bpf_map_delete_elem(&classes_hash, &k);

@@ -54,6 +54,8 @@ int library(void *ctx)
 	s = entry_seen(v, v) + entry_arg(v, v, v) + entry_drop(v, v);
 	s += class_word(v) + hook_finish(&c);
 	s += enforce_signals(v) + enforce_send(v) + enforce_count(v, v);
+	s += verdict_drop(v) + verdict_keep(v, v) + verdict_notify(v, v, v, v);
+	s += verdict_there(v) + verdict_error(v) + verdict_signals(v);
 	return s;
 }
 
@@ -77,6 +79,7 @@ struct rule_stat *abi_rule_stat;
 struct hook_call *abi_hook_call;
 struct slot_state *abi_slot_state;
 struct task_class *abi_task_class;
+struct verdicts *abi_verdicts;
 enum val_kind abi_val_kind;
 enum val_flag abi_val_flag;
 enum rule_flag abi_rule_flag;

@@ -7,6 +7,8 @@
 #ifndef STAGE_ENFORCE_H
 #define STAGE_ENFORCE_H
 
+#include "../arg/task.h"
+#include "../lib/verdict.h"
 #include "finish.h"
 
 /* Signals that this rule wants to be sent. */
@@ -67,8 +69,123 @@ __noinline __s64 enforce_count(__u32 row, __u64 sent)
 		__sync_fetch_and_add(&s->signal, 1);
 	if (!(r->flags & RULE_OVERRIDE))
 		return ENFORCE_NONE;
-	__sync_fetch_and_add(&s->override, 1);
+	if (!(r->flags & RULE_LATER))
+		__sync_fetch_and_add(&s->override, 1);
 	return r->error;
+}
+
+/* The number of the system call that the current thread is in, bit 31 set if it is a 32-bit one. */
+static __always_inline __u32 call_now(void)
+{
+	__u64 regs = bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs___x86 *x = NULL;
+	__u32 nr;
+
+	if (bpf_core_field_exists(x->orig_ax))
+		nr = peek(struct pt_regs___x86, regs, orig_ax);
+	else
+		nr = peek(struct pt_regs___arm64, regs, syscallno);
+	return nr | task_compat() << 31;
+}
+
+/* A call begins of which something may be ordered, or what was ordered has been carried out: what was ordered under this id is over. */
+__noinline __s64 verdict_drop(__u64 id)
+{
+	struct verdicts *v = my_verdicts();
+
+	if (!v)
+		return 0;
+	for (int i = 0; i < VERDICTS; i++)
+		if (v->v[i].id == id)
+			v->v[i].id = 0;
+	return 0;
+}
+
+/* Orders something under an id, for a system call. If it cannot be kept the process is killed: what was ordered is that a call
+ * does not take place. race: only the thread itself looks at its verdicts; those of calls that it has left are over. */
+static __always_inline void verdict_put(__u64 id, __s32 error, __u64 signals, __u32 call)
+{
+	struct verdicts *v = make_verdicts();
+	struct verdict *to = NULL;
+	__u32 now = call_now();
+
+	if (v) {
+		for (int i = 0; i < VERDICTS; i++)
+			if (!v->v[i].id || (v->v[i].call != now && v->v[i].call != VERDICT_ANY))
+				to = &v->v[i];
+		for (int i = 0; i < VERDICTS; i++)
+			if (v->v[i].id == id)
+				to = &v->v[i];
+	}
+	if (!to) {
+		bpf_send_signal(9);
+		return;
+	}
+	to->error = error;
+	to->signals = signals;
+	to->call = call;
+	to->id = id;
+}
+
+/* Keeps an error for those who are asked in the system call under way. */
+__noinline __s64 verdict_keep(__u64 id, __s64 error)
+{
+	verdict_put(id, error, 0, call_now());
+	return 0;
+}
+
+/* Keeps an error and signals for the thread's next call of an enforcer, unless the rule in this row only monitors. */
+__noinline __s64 verdict_notify(__u32 row, __u64 id, __s64 error, __u64 signals)
+{
+	struct rule *r = bpf_map_lookup_elem(&rules, &row);
+	struct rule_stat *s;
+	__u32 stat;
+
+	if (!r)
+		return 0;
+	stat = r->stat;
+	s = bpf_map_lookup_elem(&rule_stats, &stat);
+	if (!s)
+		return 0;
+	if (r->flags & RULE_MONITOR) {
+		__sync_fetch_and_add(&s->monitor_notify, 1);
+		return 0;
+	}
+	__sync_fetch_and_add(&s->notify, 1);
+	verdict_put(id, error, signals, VERDICT_ANY);
+	return 0;
+}
+
+/* What was ordered under an id and holds for the system call under way, NULL if nothing. */
+static __always_inline struct verdict *verdict_get(__u64 id)
+{
+	struct verdicts *v = my_verdicts();
+
+	if (!v)
+		return NULL;
+	for (int i = 0; i < VERDICTS; i++)
+		if (v->v[i].id == id)
+			return v->v[i].call == VERDICT_ANY || v->v[i].call == call_now() ? &v->v[i] : NULL;
+	return NULL;
+}
+
+__noinline __u64 verdict_there(__u64 id)
+{
+	return verdict_get(id) != NULL;
+}
+
+__noinline __s64 verdict_error(__u64 id)
+{
+	struct verdict *v = verdict_get(id);
+
+	return v ? v->error : 0;
+}
+
+__noinline __u64 verdict_signals(__u64 id)
+{
+	struct verdict *v = verdict_get(id);
+
+	return v ? v->signals : 0;
 }
 
 #endif

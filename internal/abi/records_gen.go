@@ -342,11 +342,13 @@ type RuleStat struct {
 	MonitorSignal   uint64
 	Override        uint64
 	MonitorOverride uint64
+	Notify          uint64
+	MonitorNotify   uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	RuleStatSize               = 72
+	RuleStatSize               = 88
 	offRuleStatMatched         = 0
 	offRuleStatPosted          = 8
 	offRuleStatLimited         = 16
@@ -356,6 +358,8 @@ const (
 	offRuleStatMonitorSignal   = 48
 	offRuleStatOverride        = 56
 	offRuleStatMonitorOverride = 64
+	offRuleStatNotify          = 72
+	offRuleStatMonitorNotify   = 80
 )
 
 // SlotState is struct slot_state.
@@ -658,6 +662,8 @@ const (
 	LimitSysNumbers  = 512
 	LimitEnforceNone = 2147483647
 	LimitSysBodies   = 256
+	LimitVerdicts    = 8
+	LimitVerdictAny  = 2147483647
 )
 
 // The values of enum rec_data_what.
@@ -733,6 +739,7 @@ const (
 	RuleScopeGlobal  = 8
 	RuleOverride     = 16
 	RuleMonitor      = 32
+	RuleLater        = 64
 )
 
 // The values of enum val_flag.
@@ -891,6 +898,8 @@ var layout = []struct {
 	{"RuleStat.MonitorSignal", unsafe.Offsetof(RuleStat{}.MonitorSignal), offRuleStatMonitorSignal},
 	{"RuleStat.Override", unsafe.Offsetof(RuleStat{}.Override), offRuleStatOverride},
 	{"RuleStat.MonitorOverride", unsafe.Offsetof(RuleStat{}.MonitorOverride), offRuleStatMonitorOverride},
+	{"RuleStat.Notify", unsafe.Offsetof(RuleStat{}.Notify), offRuleStatNotify},
+	{"RuleStat.MonitorNotify", unsafe.Offsetof(RuleStat{}.MonitorNotify), offRuleStatMonitorNotify},
 	{"SlotState", unsafe.Sizeof(SlotState{}), SlotStateSize},
 	{"SlotState.Enabled", unsafe.Offsetof(SlotState{}.Enabled), offSlotStateEnabled},
 	{"TaskClass", unsafe.Sizeof(TaskClass{}), TaskClassSize},

@@ -21,6 +21,7 @@ type Hook struct {
 	// What the rule ordered of what changes the process: what was done, what the mode of the policy held back, and what could
 	// not be done, such as a second signal to a process that is killed.
 	Done, WouldDo, NotDone []Action
+	Ordered                []Action // what is done later in the call, if it comes to that
 
 	Args   []Arg
 	Data   []Arg
@@ -34,7 +35,7 @@ type Hook struct {
 }
 
 // Enforced says whether the rule ordered anything that changes the process.
-func (h *Hook) Enforced() bool { return len(h.Done)+len(h.WouldDo)+len(h.NotDone) > 0 }
+func (h *Hook) Enforced() bool { return len(h.Done)+len(h.WouldDo)+len(h.NotDone)+len(h.Ordered) > 0 }
 
 // Loader is a file that became part of a process's code.
 type Loader struct {

@@ -28,21 +28,22 @@ type Feature string
 
 // Features. A kernel that has none of the first four is served by equivalents.
 const (
-	Fentry      Feature = "fentry"       // trampolines at the entry and the exit of functions
-	Kprobe      Feature = "kprobe"       // breakpoints in functions
-	KprobeMulti Feature = "kprobe.multi" // one program on many functions
-	Tracepoint  Feature = "tracepoint"   // tracepoints with their records
-	Modules     Feature = "modules"      // loadable modules
-	Cgroup2     Feature = "cgroup2"      // programs at the root of the unified hierarchy
-	FmodRet     Feature = "fmod_ret"     // trampolines that return in the place of a function
-	BpfLSM      Feature = "lsm"          // programs among the security modules
-	Uprobe      Feature = "uprobe"       // breakpoints in user programs
-	UprobeMulti Feature = "uprobe.multi" // one link for many of them
-	ImaHash     Feature = "ima"          // hashes of files, for programs among the security modules
+	Fentry      Feature = "fentry"           // trampolines at the entry and the exit of functions
+	Kprobe      Feature = "kprobe"           // breakpoints in functions
+	KprobeMulti Feature = "kprobe.multi"     // one program on many functions
+	Tracepoint  Feature = "tracepoint"       // tracepoints with their records
+	Modules     Feature = "modules"          // loadable modules
+	Cgroup2     Feature = "cgroup2"          // programs at the root of the unified hierarchy
+	FmodRet     Feature = "fmod_ret"         // trampolines that return in the place of a function
+	FmodCall    Feature = "fmod_ret.syscall" // ... of a system call
+	BpfLSM      Feature = "lsm"              // programs among the security modules
+	Uprobe      Feature = "uprobe"           // breakpoints in user programs
+	UprobeMulti Feature = "uprobe.multi"     // one link for many of them
+	ImaHash     Feature = "ima"              // hashes of files, for programs among the security modules
 )
 
 // AllFeatures lists them, in the order in which they are preferred.
-var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, BpfLSM, Uprobe, UprobeMulti, ImaHash}
+var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, FmodCall, BpfLSM, Uprobe, UprobeMulti, ImaHash}
 
 // hookFacts are what is found out when a policy asks for it, once.
 type hookFacts struct {
@@ -72,6 +73,9 @@ func (f *Facts) Lacks(x Feature) string {
 // probed is a function that every kernel has and that programs may be attached to.
 const probed = "security_file_open"
 
+// probedCall is a system call that is seldom made.
+const probedCall = "__x64_sys_sethostname"
+
 func (f *Facts) try(x Feature) string {
 	switch x {
 	case Fentry:
@@ -88,19 +92,23 @@ func (f *Facts) try(x Feature) string {
 			return "the kernel attaches no trampoline programs: " + cause(err)
 		}
 		_ = l.Close()
-	case FmodRet:
+	case FmodRet, FmodCall:
+		to, what := probed, "a function"
+		if x == FmodCall {
+			to, what = probedCall, "a system call (CONFIG_FUNCTION_ERROR_INJECTION)"
+		}
 		// It returns 0: the function goes on.
 		p, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
-			Name: "probe", Type: ebpf.Tracing, AttachType: ebpf.AttachModifyReturn, AttachTo: probed, License: "GPL",
+			Name: "probe", Type: ebpf.Tracing, AttachType: ebpf.AttachModifyReturn, AttachTo: to, License: "GPL",
 			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 		}, ebpf.ProgramOptions{KernelTypes: f.Types})
 		if err != nil {
-			return "the kernel refuses programs that return in the place of a function: " + cause(err)
+			return "the kernel refuses programs that return in the place of " + what + ": " + cause(err)
 		}
 		defer p.Close()
 		l, err := link.AttachTracing(link.TracingOptions{Program: p})
 		if err != nil {
-			return "the kernel attaches no programs that return in the place of a function: " + cause(err)
+			return "the kernel attaches no programs that return in the place of " + what + ": " + cause(err)
 		}
 		_ = l.Close()
 	case BpfLSM:

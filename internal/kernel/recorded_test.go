@@ -71,6 +71,13 @@ func testSubset() *Subset {
 			security_path_symlink security_path_chmod security_path_chown security_task_kill security_task_prctl security_inode_create security_sb_mount security_ptrace_access_check
 			do_mount path_mount mount_bdev register_kprobe __register_kprobe copy_process io_submit_sqes
 			iterate_dir generic_file_read_iter filemap_read new_sync_write __cgroup_bpf_run_filter_skb
+			security_file_ioctl_compat security_inode_link security_inode_mkdir security_inode_mknod security_inode_readlink
+			security_inode_remove_acl security_inode_removexattr security_inode_rmdir security_inode_set_acl
+			security_inode_setattr security_inode_setxattr security_inode_symlink security_path_chroot security_ptrace_traceme
+			security_sb_pivotroot security_sb_statfs security_sb_umount security_settime64 security_socket_getpeername
+			security_socket_getsockname security_socket_getsockopt security_socket_setsockopt security_socket_shutdown
+			security_syslog security_task_alloc security_task_fix_setgid security_task_fix_setgroups security_task_fix_setuid
+			security_task_setnice security_task_setpgid security_task_setrlimit security_task_setscheduler
 		`),
 		Tracepoints: strings.Fields(`
 			sys_enter sys_exit inet_sock_set_state tcp_destroy_sock tcp_retransmit_skb tcp_send_reset tcp_receive_reset module_load

@@ -35,6 +35,7 @@ func probes() map[string]func() error {
 		"fentry":             func() error { return attaches(ebpf.AttachTraceFEntry, "security_file_open") },
 		"fexit":              func() error { return attaches(ebpf.AttachTraceFExit, "security_file_open") },
 		"lsm":                func() error { return attaches(ebpf.AttachLSMMac, "file_open") },
+		"override":           func() error { return attaches(ebpf.AttachModifyReturn, "__x64_sys_sethostname") },
 		"ima":                func() error { return exists("/sys/kernel/security/ima") },
 		"kprobe_multi":       attachesMulti,
 		"raw_tp":             attachesRawTracepoint,

@@ -181,7 +181,7 @@ func mergeRule(pl *plan.Plan, r *plan.Rule, where []int, number func(plan.Set) (
 // needsClasses says whether a program asks what the kernel half keeps with each process.
 func needsClasses(p *plan.Program) bool {
 	for i := range p.Rules {
-		if p.Rules[i].Do.Baseline {
+		if p.Rules[i].Do.Baseline || p.Rules[i].Do.Later != 0 || p.Rules[i].Do.Notify != nil { // whoever frees classes frees verdicts as well
 			return true
 		}
 		for j := range p.Rules[i].Filters {
@@ -233,7 +233,11 @@ func code(p *plan.Program) string {
 			fmt.Fprintf(&b, "%+v ", f)
 		}
 		d := r.Do
-		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override)
+		notify := plan.Notify{}
+		if d.Notify != nil {
+			notify = *d.Notify
+		}
+		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t %x %x %t %v %x\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override, d.Later, d.From, d.Enforcer, notify, d.Forget)
 	}
 	for i := range p.Groups {
 		g := &p.Groups[i]
@@ -302,9 +306,15 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 			for _, s := range d.Signals {
 				r.Signals |= 1 << (s - 1)
 			}
+			if d.Enforcer { // whichever was ordered counts
+				r.Signals = ^uint64(0)
+			}
 			if d.Override {
 				r.Flags |= abi.RuleOverride
 				r.Error = d.Error
+				if d.Later != 0 {
+					r.Flags |= abi.RuleLater
+				}
 			}
 			if parts[i].monitor && d.Enforces() {
 				r.Flags |= abi.RuleMonitor

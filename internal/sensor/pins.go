@@ -330,9 +330,10 @@ func removeGeneration(dir string) error {
 
 // What an agent can take over of another one, if it has the same layout there.
 const (
-	layoutProcs   = "procs"
-	layoutClasses = "classes"
-	layoutRecords = "records"
+	layoutProcs    = "procs"
+	layoutClasses  = "classes"
+	layoutVerdicts = "verdicts"
+	layoutRecords  = "records"
 )
 
 // salt makes the layouts of a build differ from those of all others, for tests of upgrades: go build -ldflags -X.
@@ -364,6 +365,7 @@ func layouts() map[string]string {
 	}
 	hash(layoutProcs, base.Types, "proc")
 	hash(layoutClasses, hooks.Types, "task_class")
+	hash(layoutVerdicts, hooks.Types, "verdicts")
 	hash(layoutRecords, base.Types, "rec_head", "rec_fork", "rec_exec", "rec_exit", "rec_cgroup", "rec_data", "rec_count")
 	return out
 }

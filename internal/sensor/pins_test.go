@@ -89,7 +89,7 @@ func TestPins_generations(t *testing.T) {
 	if want := fmt.Sprintf("g000001 of version test, pid %d", os.Getpid()); p.String() != want {
 		t.Errorf("got %q, want %q", p, want)
 	}
-	for _, l := range []string{layoutProcs, layoutClasses, layoutRecords} {
+	for _, l := range []string{layoutProcs, layoutClasses, layoutVerdicts, layoutRecords} {
 		if !p.same(l) {
 			t.Errorf("layout %s of the same version: taken for another one", l)
 		}

@@ -40,6 +40,7 @@ type RuleStats struct {
 	Lost     uint64 // not posted because there was no room
 
 	Signal, MonitorSignal     uint64 // calls whose process was sent signals; would have been, but for the mode
+	Notify, MonitorNotify     uint64 // calls after which an enforcer does something; would have done
 	Override, MonitorOverride uint64 // calls that were denied; would have been
 }
 

@@ -108,6 +108,7 @@ func newTables(b *Base) (*tables, error) {
 		}
 	} else {
 		lib.Maps["classes_hash"].MaxEntries = 1
+		lib.Maps["verdicts_hash"].MaxEntries = 1
 	}
 	spec := lib.Copy()
 	// Until a policy asks for classes, and unless there is something of an earlier agent to be read.
@@ -121,6 +122,12 @@ func newTables(b *Base) (*tables, error) {
 		}
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 		replace[name] = m
+	}
+	// What an earlier agent's programs have ordered ours carry out: a call may be under way for as long as it likes.
+	if prior := b.pins.Prior(); prior != nil && !prior.removed {
+		if m := prior.adopt(t.verdicts(), layoutVerdicts); m != nil {
+			replace[t.verdicts()] = m
+		}
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -140,7 +147,7 @@ func newTables(b *Base) (*tables, error) {
 		return nil, fmt.Errorf("make the tables of policies: %w", err)
 	}
 	// A table of programs is emptied when nobody has it open any more: what runs by it only does not count.
-	for _, name := range []string{"enter_bodies", "exit_bodies", t.classes()} {
+	for _, name := range []string{"enter_bodies", "exit_bodies", t.classes(), t.verdicts()} {
 		if err := t.pins.pinMap(t.coll.Maps[name], name); err != nil {
 			t.coll.Close()
 			return nil, err
@@ -224,6 +231,14 @@ func (t *tables) classes() string {
 		return "classes_hash"
 	}
 	return "classes"
+}
+
+// verdicts is the name of the map that verdicts are kept in here.
+func (t *tables) verdicts() string {
+	if t.hashed {
+		return "verdicts_hash"
+	}
+	return "verdicts"
 }
 
 // renewClasses makes what is kept with each process anew, empty. Programs that are loaded from now on work with it.
@@ -400,6 +415,8 @@ func (t *tables) stat(row int) (RuleStats, error) {
 		sum.MonitorSignal += s.MonitorSignal
 		sum.Override += s.Override
 		sum.MonitorOverride += s.MonitorOverride
+		sum.Notify += s.Notify
+		sum.MonitorNotify += s.MonitorNotify
 	}
 	return sum, nil
 }

@@ -41,6 +41,23 @@ func openFile(args []string) error {
 	return unix.Close(fd)
 }
 
+// openFiles opens several files by one thread and tells what became of each.
+func openFiles(args []string) error {
+	runtime.LockOSThread()
+	say("PID", os.Getpid())
+	for i, name := range args {
+		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		var errno unix.Errno
+		if err == nil {
+			_ = unix.Close(fd)
+		} else if !errors.As(err, &errno) {
+			return err
+		}
+		say(fmt.Sprint("OPEN", i), int(errno))
+	}
+	return nil
+}
+
 // opens opens a file again and again, and tells how often that was possible.
 func opens(args []string) error {
 	if len(args) != 2 {

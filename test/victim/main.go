@@ -55,6 +55,7 @@ func table() map[string]subcommand {
 
 		// Ways to call the kernel.
 		"syscall":     {"[-n N] [-threads N] [-rate N] NAME ARG...", "makes a system call; ARG is a number, s=TEXT or v=ADDRESS,BYTES (one vector)", call},
+		"guarded":     {"DIR", "makes each system call that somebody can deny, with 0x4711 as its last argument; MISSED= those that did not return error 77", guarded},
 		"compat":      {"NR ARG...", "makes a 32-bit system call from a 64-bit program", compatCall},
 		"change-ns":   {"KIND", "enters a new namespace (uts, ipc, net, mnt, cgroup), then calls lseek(-1, 4711, 0)", changeNamespace},
 		"change-caps": {"NR", "drops a capability from its effective set, then calls lseek(-1, 4711, 0)", changeCapabilities},
@@ -65,12 +66,13 @@ func table() map[string]subcommand {
 		"perf-open":   {"", "opens a perf event", perfOpen},
 
 		// Files.
-		"open":   {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
-		"opens":  {"FILE N", "opens a file N times: WENT= says how often it was possible", opens},
-		"write":  {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
-		"writev": {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
-		"read":   {"FILE SIZE", "reads a file once", readFile},
-		"map":    {"FILE x|r", "maps a file as code or as data", mapFile},
+		"open":     {"FILE [read|write|create|path]", "opens a file and closes it", openFile},
+		"open-all": {"FILE...", "opens and closes files, all by one thread: OPEN0= the error of the first, 0 for none", openFiles},
+		"opens":    {"FILE N", "opens a file N times: WENT= says how often it was possible", opens},
+		"write":    {"FILE TEXT|size=N", "writes into a file with one call", writeFile},
+		"writev":   {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
+		"read":     {"FILE SIZE", "reads a file once", readFile},
+		"map":      {"FILE x|r", "maps a file as code or as data", mapFile},
 
 		"make-program": {"FILE [pad=N] [stripped] [no-probe]", "writes a program with a function, greet, and a static probe, scenario:passed", makeProgram},
 

@@ -50,11 +50,16 @@ func (c *cache) prepare(ctx context.Context, matrix, name string, systemd bool) 
 	if err != nil {
 		return nil, "", fmt.Errorf("lock the cache: %w", err)
 	}
-	pattern, err := packagePattern(matrix, name)
+	pattern, archive, err := packagePattern(matrix, name)
 	if err != nil {
 		return nil, "", err
 	}
-	k, err := c.kernel(ctx, name, pattern)
+	var k *kernel
+	if archive != "" {
+		k, err = c.archived(ctx, name, archive)
+	} else {
+		k, err = c.kernel(ctx, name, pattern)
+	}
 	if err != nil {
 		return nil, "", err
 	}

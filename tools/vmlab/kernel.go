@@ -26,11 +26,12 @@ type kernel struct {
 // Modules without which no disk and no port is there.
 var bootModules = []string{"virtio_pci", "virtio_blk", "virtio_console", "crc32c_generic", "ext4"}
 
-// packagePattern finds the pattern of the packages of a kernel in the matrix.
-func packagePattern(matrix, name string) (*regexp.Regexp, error) {
+// packagePattern finds the pattern of the packages of a kernel in the matrix. A word that begins with $ instead is a variable
+// that names an archive of a kernel; its value is then the second result.
+func packagePattern(matrix, name string) (*regexp.Regexp, string, error) {
 	text, err := os.ReadFile(matrix)
 	if err != nil {
-		return nil, fmt.Errorf("read the kernel matrix: %w", err)
+		return nil, "", fmt.Errorf("read the kernel matrix: %w", err)
 	}
 	var names []string
 	for _, line := range strings.Split(string(text), "\n") {
@@ -38,16 +39,22 @@ func packagePattern(matrix, name string) (*regexp.Regexp, error) {
 		if len(f) < 2 || strings.HasPrefix(f[0], "#") || f[1] == "-" {
 			continue
 		}
+		if v, ok := strings.CutPrefix(f[1], "$"); ok && f[0] == name {
+			if file := os.Getenv(v); file != "" {
+				return nil, file, nil
+			}
+			return nil, "", fmt.Errorf("kernel %s is no package: set %s to an archive of it, with boot/vmlinuz-VERSION and lib/modules/VERSION", name, v)
+		}
 		if f[0] == name {
 			re, err := regexp.Compile(f[1])
 			if err != nil {
-				return nil, fmt.Errorf("%s: kernel %s: %w", matrix, name, err)
+				return nil, "", fmt.Errorf("%s: kernel %s: %w", matrix, name, err)
 			}
-			return re, nil
+			return re, "", nil
 		}
 		names = append(names, f[0])
 	}
-	return nil, fmt.Errorf("kernel %q is not in %s: it has %s", name, matrix, strings.Join(names, ", "))
+	return nil, "", fmt.Errorf("kernel %q is not in %s: it has %s", name, matrix, strings.Join(names, ", "))
 }
 
 // kernel gives the newest package that matches: of those in the cache, else of those that apt knows.
@@ -85,6 +92,33 @@ func (c *cache) kernel(ctx context.Context, name string, pattern *regexp.Regexp)
 	if err != nil {
 		return nil, err
 	}
+	return unpacked(name, pkg, dir)
+}
+
+// archived gives the kernel of an archive.
+func (c *cache) archived(ctx context.Context, name, archive string) (*kernel, error) {
+	info, err := os.Stat(archive)
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", name, err)
+	}
+	dir, err := c.entry(fmt.Sprintf("archive-%s-%d", name, info.ModTime().Unix()), func(dir string) error {
+		x := filepath.Join(dir, "x")
+		if err := os.Mkdir(x, 0o755); err != nil {
+			return err
+		}
+		defer os.RemoveAll(x)
+		if _, err := command(ctx, "", "tar", "-C", x, "-xf", archive); err != nil {
+			return err
+		}
+		return arrange(ctx, dir, x, archive)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return unpacked(name, filepath.Base(archive), dir)
+}
+
+func unpacked(name, pkg, dir string) (*kernel, error) {
 	k := &kernel{name: name, pkg: pkg, vmlinuz: filepath.Join(dir, "vmlinuz"), modules: filepath.Join(dir, "modules.ext4")}
 	order, err := os.ReadFile(filepath.Join(dir, "boot", "order"))
 	if err != nil {
@@ -147,6 +181,11 @@ func unpackKernel(ctx context.Context, dir, pkg string) error {
 	if _, err := command(ctx, x, "dpkg-deb", "-x", debs[0], "."); err != nil {
 		return err
 	}
+	return arrange(ctx, dir, x, pkg)
+}
+
+// arrange makes what a boot needs, in dir, of what was unpacked in x.
+func arrange(ctx context.Context, dir, x, pkg string) error {
 	images, _ := filepath.Glob(filepath.Join(x, "boot", "vmlinuz-*"))
 	if len(images) != 1 {
 		return fmt.Errorf("%s has %d kernel images", pkg, len(images))

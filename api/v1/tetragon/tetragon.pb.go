@@ -3806,7 +3806,9 @@ type Enforcement struct {
 	// What would have been done in mode enforce.
 	WouldDo []KprobeAction `protobuf:"varint,2,rep,packed,name=would_do,json=wouldDo,proto3,enum=tetragon.KprobeAction" json:"would_do,omitempty"`
 	// What could not be done, such as a second signal to a process that is killed.
-	NotDone       []KprobeAction `protobuf:"varint,3,rep,packed,name=not_done,json=notDone,proto3,enum=tetragon.KprobeAction" json:"not_done,omitempty"`
+	NotDone []KprobeAction `protobuf:"varint,3,rep,packed,name=not_done,json=notDone,proto3,enum=tetragon.KprobeAction" json:"not_done,omitempty"`
+	// What was ordered, and is done where the call asks somebody who can deny it, if it comes to that.
+	Ordered       []KprobeAction `protobuf:"varint,4,rep,packed,name=ordered,proto3,enum=tetragon.KprobeAction" json:"ordered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3858,6 +3860,13 @@ func (x *Enforcement) GetWouldDo() []KprobeAction {
 func (x *Enforcement) GetNotDone() []KprobeAction {
 	if x != nil {
 		return x.NotDone
+	}
+	return nil
+}
+
+func (x *Enforcement) GetOrdered() []KprobeAction {
+	if x != nil {
+		return x.Ordered
 	}
 	return nil
 }
@@ -5696,11 +5705,12 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
 	"suppressed\x128\n" +
-	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x9f\x01\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xd1\x01\n" +
 	"\vEnforcement\x12*\n" +
 	"\x04done\x18\x01 \x03(\x0e2\x16.tetragon.KprobeActionR\x04done\x121\n" +
 	"\bwould_do\x18\x02 \x03(\x0e2\x16.tetragon.KprobeActionR\awouldDo\x121\n" +
-	"\bnot_done\x18\x03 \x03(\x0e2\x16.tetragon.KprobeActionR\anotDone\"\xd2\x03\n" +
+	"\bnot_done\x18\x03 \x03(\x0e2\x16.tetragon.KprobeActionR\anotDone\x120\n" +
+	"\aordered\x18\x04 \x03(\x0e2\x16.tetragon.KprobeActionR\aordered\"\xd2\x03\n" +
 	"\x11ProcessTracepoint\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x16\n" +
@@ -6067,48 +6077,49 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	0,   // 102: tetragon.Enforcement.done:type_name -> tetragon.KprobeAction
 	0,   // 103: tetragon.Enforcement.would_do:type_name -> tetragon.KprobeAction
 	0,   // 104: tetragon.Enforcement.not_done:type_name -> tetragon.KprobeAction
-	18,  // 105: tetragon.ProcessTracepoint.process:type_name -> tetragon.Process
-	18,  // 106: tetragon.ProcessTracepoint.parent:type_name -> tetragon.Process
-	39,  // 107: tetragon.ProcessTracepoint.args:type_name -> tetragon.KprobeArgument
-	0,   // 108: tetragon.ProcessTracepoint.action:type_name -> tetragon.KprobeAction
-	18,  // 109: tetragon.ProcessTracepoint.ancestors:type_name -> tetragon.Process
-	41,  // 110: tetragon.ProcessTracepoint.enforcement:type_name -> tetragon.Enforcement
-	18,  // 111: tetragon.ProcessUprobe.process:type_name -> tetragon.Process
-	18,  // 112: tetragon.ProcessUprobe.parent:type_name -> tetragon.Process
-	39,  // 113: tetragon.ProcessUprobe.args:type_name -> tetragon.KprobeArgument
-	18,  // 114: tetragon.ProcessUprobe.ancestors:type_name -> tetragon.Process
-	0,   // 115: tetragon.ProcessUprobe.action:type_name -> tetragon.KprobeAction
-	39,  // 116: tetragon.ProcessUprobe.data:type_name -> tetragon.KprobeArgument
-	18,  // 117: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
-	18,  // 118: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
-	39,  // 119: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
-	18,  // 120: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
-	0,   // 121: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
-	18,  // 122: tetragon.ProcessLsm.process:type_name -> tetragon.Process
-	18,  // 123: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
-	39,  // 124: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
-	0,   // 125: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
-	18,  // 126: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
-	41,  // 127: tetragon.ProcessLsm.enforcement:type_name -> tetragon.Enforcement
-	68,  // 128: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
-	3,   // 129: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
-	1,   // 130: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
-	1,   // 131: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
-	2,   // 132: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
-	49,  // 133: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
-	51,  // 134: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
-	52,  // 135: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
-	18,  // 136: tetragon.ProcessLoader.process:type_name -> tetragon.Process
-	18,  // 137: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
-	18,  // 138: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
-	56,  // 139: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
-	61,  // 140: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
-	55,  // 141: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
-	142, // [142:142] is the sub-list for method output_type
-	142, // [142:142] is the sub-list for method input_type
-	142, // [142:142] is the sub-list for extension type_name
-	142, // [142:142] is the sub-list for extension extendee
-	0,   // [0:142] is the sub-list for field type_name
+	0,   // 105: tetragon.Enforcement.ordered:type_name -> tetragon.KprobeAction
+	18,  // 106: tetragon.ProcessTracepoint.process:type_name -> tetragon.Process
+	18,  // 107: tetragon.ProcessTracepoint.parent:type_name -> tetragon.Process
+	39,  // 108: tetragon.ProcessTracepoint.args:type_name -> tetragon.KprobeArgument
+	0,   // 109: tetragon.ProcessTracepoint.action:type_name -> tetragon.KprobeAction
+	18,  // 110: tetragon.ProcessTracepoint.ancestors:type_name -> tetragon.Process
+	41,  // 111: tetragon.ProcessTracepoint.enforcement:type_name -> tetragon.Enforcement
+	18,  // 112: tetragon.ProcessUprobe.process:type_name -> tetragon.Process
+	18,  // 113: tetragon.ProcessUprobe.parent:type_name -> tetragon.Process
+	39,  // 114: tetragon.ProcessUprobe.args:type_name -> tetragon.KprobeArgument
+	18,  // 115: tetragon.ProcessUprobe.ancestors:type_name -> tetragon.Process
+	0,   // 116: tetragon.ProcessUprobe.action:type_name -> tetragon.KprobeAction
+	39,  // 117: tetragon.ProcessUprobe.data:type_name -> tetragon.KprobeArgument
+	18,  // 118: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
+	18,  // 119: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
+	39,  // 120: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
+	18,  // 121: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
+	0,   // 122: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
+	18,  // 123: tetragon.ProcessLsm.process:type_name -> tetragon.Process
+	18,  // 124: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
+	39,  // 125: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
+	0,   // 126: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
+	18,  // 127: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
+	41,  // 128: tetragon.ProcessLsm.enforcement:type_name -> tetragon.Enforcement
+	68,  // 129: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
+	3,   // 130: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
+	1,   // 131: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
+	1,   // 132: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
+	2,   // 133: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
+	49,  // 134: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
+	51,  // 135: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
+	52,  // 136: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
+	18,  // 137: tetragon.ProcessLoader.process:type_name -> tetragon.Process
+	18,  // 138: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
+	18,  // 139: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
+	56,  // 140: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
+	61,  // 141: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
+	55,  // 142: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
+	143, // [143:143] is the sub-list for method output_type
+	143, // [143:143] is the sub-list for method input_type
+	143, // [143:143] is the sub-list for extension type_name
+	143, // [143:143] is the sub-list for extension extendee
+	0,   // [0:143] is the sub-list for field type_name
 }
 
 func init() { file_tetragon_tetragon_proto_init() }

@@ -90,7 +90,7 @@ func (e *Encoder) enforcement(h *event.Hook) *Enforcement {
 	for _, l := range []struct {
 		to   *[]tetragon.KprobeAction
 		from []event.Action
-	}{{&x.Done, h.Done}, {&x.WouldDo, h.WouldDo}, {&x.NotDone, h.NotDone}} {
+	}{{&x.Done, h.Done}, {&x.WouldDo, h.WouldDo}, {&x.NotDone, h.NotDone}, {&x.Ordered, h.Ordered}} {
 		*l.to = (*l.to)[:0]
 		for _, a := range l.from {
 			*l.to = append(*l.to, tetragon.KprobeAction(a))

@@ -3386,6 +3386,7 @@ type Enforcement struct {
 	Done    []tetragon.KprobeAction
 	WouldDo []tetragon.KprobeAction
 	NotDone []tetragon.KprobeAction
+	Ordered []tetragon.KprobeAction
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3424,6 +3425,16 @@ func (m *Enforcement) AppendJSON(b []byte) []byte {
 		b[at] = '['
 		b = append(b, ']')
 	}
+	if len(m.Ordered) > 0 {
+		b = append(b, `,"ordered":`...)
+		at := len(b)
+		for i := range m.Ordered {
+			b = append(b, ',')
+			b = appendKprobeAction(b, m.Ordered[i])
+		}
+		b[at] = '['
+		b = append(b, ']')
+	}
 	return closeObject(b, start)
 }
 
@@ -3456,6 +3467,15 @@ func (m *Enforcement) AppendWire(b []byte) []byte {
 		at := len(b)
 		for i := range m.NotDone {
 			b = binary.AppendUvarint(b, uint64(m.NotDone[i]))
+		}
+		b = closeLength(b, at)
+	}
+	if len(m.Ordered) > 0 {
+		b = append(b, 0x22) // field 4
+		b = append(b, 0)
+		at := len(b)
+		for i := range m.Ordered {
+			b = binary.AppendUvarint(b, uint64(m.Ordered[i]))
 		}
 		b = closeLength(b, at)
 	}

@@ -44,7 +44,9 @@ type orders struct {
 	urls, names []string // that are asked for when the event is told
 
 	enforces []event.Action
-	signals  []uint64 // for each of enforces the signal, as a bit; 0: an override
+	signals  []uint64       // for each of enforces the signal, as a bit; 0: an override
+	later    []event.Action // what others carry out
+	all      []event.Action // both
 }
 
 // arg is where an argument comes from, and how it is written.
@@ -137,9 +139,16 @@ func newLayout(p *plan.Program) *layout {
 				}
 				o.enforces, o.signals = append(o.enforces, act), append(o.signals, 1<<(n-1))
 			}
-			if do.Override {
+			switch {
+			case do.Override && do.Later != 0:
+				o.later = append(o.later, event.ActionOverride)
+			case do.Override:
 				o.enforces, o.signals = append(o.enforces, event.ActionOverride), append(o.signals, 0)
 			}
+			if do.Notify != nil {
+				o.later = append(o.later, event.ActionNotifyEnforcer)
+			}
+			o.all = slices.Concat(o.enforces, o.later)
 			to.rules = append(to.rules, o)
 			l.stacks = l.stacks || o.kernelStack || o.userStack
 		}
@@ -289,7 +298,7 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 		h.Alike += 1 + uint64(i)
 	}
 	h.Action, h.ReturnAction, h.Suppressed = o.action, o.returned, r.Held(rule)
-	if len(o.enforces) > 0 {
+	if len(o.all) > 0 {
 		o.verdict(h, r.Monitored(rule), r.Sent())
 	}
 	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
@@ -336,10 +345,10 @@ const sigkill = 9
 // verdict tells what became of what a rule ordered.
 func (o *orders) verdict(h *event.Hook, monitored bool, sent uint64) {
 	if monitored {
-		h.WouldDo = o.enforces
+		h.WouldDo = o.all
 		return
 	}
-	h.Done = o.enforces
+	h.Done, h.Ordered = o.enforces, o.later
 	for _, s := range o.signals {
 		if s&^sent == 0 {
 			continue

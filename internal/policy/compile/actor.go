@@ -84,7 +84,7 @@ func (c *compiler) checkActors() {
 			continue
 		}
 		for i := range h.plan.Rules {
-			if len(h.plan.Rules[i].Do.Signals) == 0 {
+			if do := &h.plan.Rules[i].Do; len(do.Signals) == 0 && do.Notify == nil {
 				continue
 			}
 			d := c.d.Error(where(h, i), "bystander", "%s cannot send a signal: %s", h.what(), why)

@@ -61,6 +61,8 @@ type compiler struct {
 	hooks []*hook // from passes expandHooks on
 	sets  map[string]int
 	files map[string]programFile // programs that are hooked, by path
+
+	enforcerKills bool // what the enforcer cannot deny is killed, and the policy says that this does
 }
 
 // hook is one hook of the policy on one function.
@@ -88,6 +90,10 @@ type hook struct {
 	merged    bool // another hook stands for it
 	noReturn  bool // the return value is asked for, but not to be had
 
+	enforcer bool           // a call of the enforcer
+	guards   []*kernel.Func // who denies what the hook orders, as it cannot itself
+	verdict  plan.Verdict   // what they know the order by
+
 	killInstead bool // Override is not to be had, and the policy says that Sigkill does
 }
 
@@ -99,12 +105,13 @@ var passes = []struct {
 	{"refuse what is not supported yet", (*compiler).refuseLater},
 	{"read options", (*compiler).readOptions},
 	{"expand lists: a hook for each function", (*compiler).expandHooks},
-	{"expand macros", (*compiler).expandMacros},         // needs hooks
-	{"choose attach points", (*compiler).resolve},       // needs hooks
-	{"type arguments", (*compiler).typeArgs},            // needs how parameters are reached
-	{"lower selectors", (*compiler).lowerSelectors},     // needs types, macros
-	{"lower actions", (*compiler).lowerActions},         // needs rules
-	{"see who would be meant", (*compiler).checkActors}, // needs attach points and actions
+	{"expand macros", (*compiler).expandMacros},           // needs hooks
+	{"choose attach points", (*compiler).resolve},         // needs hooks
+	{"type arguments", (*compiler).typeArgs},              // needs how parameters are reached
+	{"lower selectors", (*compiler).lowerSelectors},       // needs types, macros
+	{"lower actions", (*compiler).lowerActions},           // needs rules
+	{"hook who denies for others", (*compiler).addGuards}, // needs complete rules
+	{"see who would be meant", (*compiler).checkActors},   // needs attach points and actions
 	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},

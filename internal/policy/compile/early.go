@@ -21,14 +21,7 @@ type options struct {
 
 // refuseLater names what the language has and this program does not execute yet.
 func (c *compiler) refuseLater() {
-	no := func(at policy.Place, what string) {
-		c.d.Error(at, "not-yet-supported", "%s is not supported yet", what).
-			WithHint("take it out, or use kprobes, fentries, tracepoints, lsmhooks, uprobes, usdts or loader")
-	}
 	p := c.pol
-	for i := range p.Enforcers {
-		no(p.Enforcers[i].Place, "an enforcer")
-	}
 	for _, s := range []struct {
 		l    *policy.LabelSelector
 		name string
@@ -99,6 +92,7 @@ func (c *compiler) expandHooks() {
 		t := &c.pol.Tracepoints[i]
 		c.hooks = append(c.hooks, &hook{common: &t.Common, tp: t, section: "tracepoints", index: i, at: t.Event.Place})
 	}
+	c.expandEnforcers()
 	for i := range c.pol.Uprobes {
 		c.expandUprobe(i, &c.pol.Uprobes[i])
 	}

@@ -30,7 +30,10 @@ func signal(n int, do *plan.Actions) {
 const minError = -4095
 
 // overrides says whether a selector of the hook makes the function return something.
-func (h *hook) overrides() bool {
+func (c *compiler) overrides(h *hook) bool {
+	if h.enforcer {
+		return c.notifies(func(a *policy.Action) bool { return a.ArgError.Value != 0 })
+	}
 	for i := range h.selectors {
 		if slices.ContainsFunc(h.selectors[i].Actions, func(a policy.Action) bool { return a.Action.Value == "Override" }) {
 			return true
@@ -41,6 +44,9 @@ func (h *hook) overrides() bool {
 
 // enforces says whether a selector of the hook orders more than to be told.
 func (h *hook) enforces() bool {
+	if h.enforcer {
+		return true
+	}
 	for i := range h.selectors {
 		for _, as := range [][]policy.Action{h.selectors[i].Actions, h.selectors[i].ReturnActions} {
 			if slices.ContainsFunc(as, func(a policy.Action) bool { return policy.Enforcing[a.Action.Value] }) {
@@ -54,7 +60,7 @@ func (h *hook) enforces() bool {
 // byOverride puts a hook that overrides where the kernel lets a program do so. If there is no such place it is refused, or
 // left to be hooked in another way, if the policy says that it then kills.
 func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
-	guard := strings.HasPrefix(h.call, "security_")
+	guard, regs := strings.HasPrefix(h.call, "security_"), h.plan.Attach.Regs
 	why := c.noTrampoline(h, proto, kernel.FmodRet)
 	switch {
 	case exit:
@@ -63,6 +69,11 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		h.dead = true
 		return
 	case why != "":
+	case regs && c.f.Lacks(kernel.FmodCall) != "":
+		why = c.f.Lacks(kernel.FmodCall)
+	case regs:
+		h.plan.Attach.Backend = plan.BackendFmodRet
+		return
 	case !guard:
 		why = fmt.Sprintf("the kernel lets no program return in the place of %s", h.call)
 	case proto.Return.Type != "int":
@@ -72,8 +83,20 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		return
 	}
 	h.tried(plan.BackendFmodRet, "%s", why)
+	if regs && c.f.Lacks(kernel.FmodRet) == "" {
+		var none string
+		if h.guards, none = c.guardsOf(h); none == "" {
+			c.byGuards(h)
+			return
+		}
+		h.tried(plan.BackendFmodRet, "%s", none)
+	}
 	if c.opts.fallback {
 		h.killInstead = true
+		if h.enforcer {
+			c.enforcerKills = true
+			c.killsInstead(h)
+		}
 		return
 	}
 	h.dead = true
@@ -84,14 +107,35 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 	d.WithHint("override the security_... function that guards it; or let option %s: sigkill kill instead", optionFallback)
 }
 
+// byGuards leaves a hook on a system call to be hooked in another way, and says who denies what it orders.
+func (c *compiler) byGuards(h *hook) {
+	abi := "x64"
+	if h.plan.Attach.Compat {
+		abi = "i386"
+	}
+	name := callOf(h.call, abi)
+	h.verdict = c.verdictOf(h)
+	var names []string
+	for _, g := range h.guards {
+		names = append(names, g.Name)
+	}
+	h.plan.Caveats = append(h.plan.Caveats, fmt.Sprintf("%s is denied where it asks %s, not at its entry; an error comes back as from there", name, strings.Join(names, " and ")))
+	h.plan.Caveats = append(h.plan.Caveats, guards[name].mind...)
+}
+
+// killsInstead says what the option of the policy comes to.
+func (c *compiler) killsInstead(h *hook) {
+	mind := fmt.Sprintf("%s cannot be overridden on this kernel: the process is killed instead, and the call takes place", h.what())
+	if !slices.Contains(h.plan.Caveats, mind) {
+		h.plan.Caveats = append(h.plan.Caveats, mind)
+	}
+}
+
 // override makes a rule return an error in the place of the call.
 func (c *compiler) override(h *hook, a *policy.Action, do *plan.Actions) {
 	if h.killInstead {
 		signal(sigkill, do)
-		mind := fmt.Sprintf("%s cannot be overridden on this kernel: the process is killed instead, and the call takes place", h.what())
-		if !slices.Contains(h.plan.Caveats, mind) {
-			h.plan.Caveats = append(h.plan.Caveats, mind)
-		}
+		c.killsInstead(h)
 		return
 	}
 	n := a.ArgError.Value
@@ -108,4 +152,7 @@ func (c *compiler) override(h *hook, a *policy.Action, do *plan.Actions) {
 		return
 	}
 	do.Override, do.Error = true, int32(n)
+	if len(h.guards) > 0 {
+		do.Later = h.verdict
+	}
 }

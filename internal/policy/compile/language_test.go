@@ -86,7 +86,7 @@ var languageFields = []struct{ name, yaml string }{
 	{"lists, generated_ftrace", "  lists: [{name: l, type: generated_ftrace, pattern: \"^tcp_connect$\"}]\n  kprobes: [{call: \"list:l\", syscall: false}]\n"},
 	{"lists, in InMap", "  lists: [{name: l, type: syscalls, values: [sys_dup]}]\n  tracepoints: [{subsystem: raw_syscalls, event: sys_enter, args: [{index: 4, type: syscall64}], selectors: [{matchArgs: [{index: 4, operator: InMap, values: [\"list:l\"]}]}]}]\n"},
 	{"selectorsMacros", "  selectorsMacros: {m: {matchPIDs: [{operator: NotIn, values: [1]}]}}\n  kprobes: [{call: sys_lseek, selectors: [{macros: [m]}]}]\n"},
-	{"enforcers", "  enforcers: [{calls: [sys_lseek]}]\n  kprobes: [{call: sys_lseek}]\n"},
+	{"enforcers", "  enforcers: [{calls: [security_file_open]}]\n  kprobes: [{call: sys_lseek}]\n"},
 	{"podSelector", "  podSelector: {matchLabels: {a: b}}\n  kprobes: [{call: sys_lseek}]\n"},
 	{"containerSelector", "  containerSelector: {matchLabels: {name: b}}\n  kprobes: [{call: sys_lseek}]\n"},
 	{"hostSelector", "  hostSelector: {}\n  kprobes: [{call: sys_lseek}]\n"},
@@ -270,7 +270,7 @@ The last column names a scenario that shows it from outside.
 					hook = strings.Replace(hook, "security_file_open\n    syscall: false\n    args: [{index: 0, type: file}]", "tcp_connect\n    syscall: false\n    args: [{index: 0, type: sock}]", 1)
 				}
 				if strings.Contains(r.name, "Enforcer") {
-					hook = "  enforcers: [{calls: [sys_lseek]}]\n" + hook
+					hook = "  enforcers: [{calls: [security_file_open]}]\n" + hook
 				}
 				p(" %s |", l.cells(fmt.Sprintf(hook, body)))
 			}

@@ -34,6 +34,9 @@ func (c *compiler) lowerActions() {
 				}
 			}
 			c.returnArgAction(h, r)
+			if h.enforcer {
+				c.enforce(h, &r.Do)
+			}
 			tracks := [2]int{}
 			for _, t := range r.Do.Track {
 				n := 0
@@ -88,9 +91,13 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 			if c.mayAsk(a.ArgFqdn, false) && !slices.Contains(do.Names, a.ArgFqdn.Value) {
 				do.Names = append(do.Names, a.ArgFqdn.Value)
 			}
-		case "NotifyEnforcer", "CleanupEnforcerNotification", "Set":
+		case "NotifyEnforcer":
+			c.notify(a, do)
+		case "CleanupEnforcerNotification":
+			do.Forget = c.enforcerVerdict()
+		case "Set":
 			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
-				WithHint("take it out; Sigkill, Signal and Override are there")
+				WithHint("take it out; Sigkill, Signal, Override and NotifyEnforcer are there")
 		default:
 			c.d.Error(a.Action.Place, "unknown-action", "there is no action %q", a.Action.Value)
 		}
@@ -234,7 +241,7 @@ func (c *compiler) mergeLists() {
 	for _, h := range c.alive() {
 		b := h.plan.Attach.Backend
 		entry := b == plan.BackendFentry || b == plan.BackendKprobe
-		if h.kprobe == nil || h.section != "kprobes" || !strings.HasPrefix(h.kprobe.Call.Value, "list:") || !entry || h.plan.Attach.Module != "" || h.wantsRegisters() {
+		if h.kprobe == nil || h.section != "kprobes" || !strings.HasPrefix(h.kprobe.Call.Value, "list:") || !entry || h.plan.Attach.Module != "" || h.wantsRegisters() || len(h.guards) > 0 {
 			continue
 		}
 		k := fmt.Sprint(h.index, h.plan.Attach.Regs, h.plan.Attach.Compat)

@@ -23,6 +23,12 @@ func (c *compiler) lowerSelectors() {
 		if len(h.selectors) == 0 {
 			h.plan.Rules = []plan.Rule{{}}
 		}
+		if h.enforcer {
+			h.plan.Rules[0].Filters = []plan.Filter{{
+				Kind: plan.FilterRanges, Not: true, Task: plan.TaskVerdict, Verdict: c.enforcerVerdict(), Ranges: []plan.Range{{}},
+				Text: "the enforcer was notified",
+			}}
+		}
 		if len(h.selectors) > maxRules {
 			c.d.Error(h.selectors[maxRules].Place, "too-many-selectors", "a hook can have %d selectors", maxRules)
 			continue

@@ -55,7 +55,7 @@ func (c *compiler) byLSM(h *hook) bool {
 		h.tried(plan.BackendLSM, "%s", why)
 	case of == nil:
 		h.tried(plan.BackendLSM, "the kernel has no hook %s", name)
-	case h.overrides() && of.Return.Type != "int":
+	case c.overrides(h) && of.Return.Type != "int":
 		h.tried(plan.BackendLSM, "the hook %s denies nothing: it returns %s", name, of.Return.Type)
 	default:
 		h.plan.Attach = plan.Attach{Backend: plan.BackendLSM, Symbol: name, Params: len(of.Params)}

@@ -120,7 +120,7 @@ func (c *compiler) resolveFunction(h *hook) {
 	if h.lsm != nil && c.byLSM(h) {
 		return
 	}
-	if h.overrides() {
+	if c.overrides(h) {
 		if proto == nil && !c.known(symbol) && c.f.Lacks(kernel.Fentry) == "" {
 			c.notFound(h, regs)
 			return

@@ -123,7 +123,7 @@ func (l *linter) at(h *plan.Hook, rule int) policy.Place {
 // hooks are those that run.
 func (l *linter) hooks(f func(h *plan.Hook)) {
 	for i := range l.pl.Hooks {
-		if h := &l.pl.Hooks[i]; h.Inactive == "" {
+		if h := &l.pl.Hooks[i]; h.Inactive == "" && h.Guards == "" && h.Section != "enforcers" {
 			f(h)
 		}
 	}

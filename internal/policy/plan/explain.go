@@ -149,6 +149,8 @@ func (h *Hook) look(f *Filter) (key, what string, cost int) {
 		return fmt.Sprint("class", f.Of), "which program the process runs", costBits
 	case f.Task == TaskPid:
 		return "pid", "the pid", costTest + 10
+	case f.Task == TaskVerdict:
+		return fmt.Sprint("verdict", f.Verdict), "whether this policy has ordered something for the system call", costProperty + costTest
 	case f.Task != TaskNone && f.Task < TaskFieldCount:
 		return fmt.Sprint("task", f.Task), "the process's " + strings.ReplaceAll(taskNames[f.Task], "_", " "), costProperty + costTest
 	case f.Kind == FilterExpr:
@@ -216,6 +218,9 @@ func (h *Hook) explain(b *strings.Builder) {
 	}
 	line("runs", "%s", where)
 	line("", "%s", h.Attach.String())
+	if h.Guards != "" {
+		line("guards", "%s, which this policy hooks: it denies what was ordered there", h.Guards)
+	}
 	for i := range h.Attach.When {
 		line("", "only when %s", h.Attach.When[i].String())
 	}
@@ -354,6 +359,16 @@ func (s *Source) words() string {
 // signalNames are those that people know by name.
 var signalNames = map[int]string{1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 10: "SIGUSR1", 12: "SIGUSR2", 15: "SIGTERM", 18: "SIGCONT", 19: "SIGSTOP"}
 
+func signalName(n int) string {
+	switch {
+	case n == 9:
+		return "SIGKILL"
+	case signalNames[n] != "":
+		return signalNames[n]
+	}
+	return fmt.Sprintf("signal %d", n)
+}
+
 // does says what a rule orders.
 func (h *Hook) does(a *Actions) string {
 	words := []string{"an event"}
@@ -402,7 +417,31 @@ func (h *Hook) does(a *Actions) string {
 			words = append(words, fmt.Sprintf("the process gets signal %d", n))
 		}
 	}
-	if a.Override {
+	if n := a.Notify; n != nil {
+		what := "does not take place"
+		switch {
+		case n.Error == 0:
+			what = "brings it " + signalName(n.Signal)
+		case n.Signal != 0:
+			what += " and brings it " + signalName(n.Signal)
+		}
+		words = append(words, "the thread's next call of the enforcer "+what)
+	}
+	if a.Forget != 0 {
+		words = append(words, "what the enforcer was told of the thread is forgotten")
+	}
+	switch {
+	case a.Enforcer && a.Override && a.Later != 0:
+		words = append(words, "the process gets the signal that was ordered, and what guards the system call denies it, if that was ordered")
+	case a.Enforcer && a.Override:
+		words = append(words, "the process gets the signal that was ordered, and the call does not take place, if that was ordered")
+	case a.Enforcer:
+		words = append(words, "the process gets the signal that was ordered")
+	case a.Override && a.Later != 0:
+		words = append(words, fmt.Sprintf("the system call is denied by what guards it, and returns %d", a.Error))
+	case a.Override && a.From != 0:
+		words = append(words, "the call is denied, with the error that was ordered")
+	case a.Override:
 		words = append(words, fmt.Sprintf("the call does not take place and returns %d", a.Error))
 	}
 	return strings.Join(words, ", ")

@@ -60,6 +60,7 @@ type Hook struct {
 	Tags    []string
 
 	Attach   Attach
+	Guards   string    // system call that is denied here because another hook of the policy says so; empty: it is none of these
 	Inactive string    // why it is not attached; empty if it is
 	Tried    []Attempt // back-ends that were considered before Attach, and why not
 	Caveats  []string  // how an equivalent differs from what was asked for
@@ -323,13 +324,31 @@ type Actions struct {
 	Signals     []int // to the current process, sorted, unique
 	Override    bool  // the call does not take place, and returns Error
 	Error       int32
+	Later       Verdict  // Override: the program itself cannot; the error is kept under this name for the hooks that have it in From
+	Enforcer    bool     // what is kept under From is carried out, signals too, and is over
+	Notify      *Notify  // something is ordered of the policy's enforcer; nil: nothing
+	Forget      Verdict  // what was ordered under this name is over
+	From        Verdict  // Override: the error is what is kept under this name
 	URLs        []string // pages that the agent gets when it tells the event
 	Names       []string // ... names that it looks up
 	Baseline    bool     // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
 }
 
 // Enforces says whether anything is ordered that changes what the process does.
-func (a *Actions) Enforces() bool { return len(a.Signals) > 0 || a.Override }
+func (a *Actions) Enforces() bool {
+	return len(a.Signals) > 0 || a.Override || a.Enforcer || a.Notify != nil
+}
+
+// Notify is what a thread's next call of an enforcer comes to.
+type Notify struct {
+	To     Verdict
+	Error  int32 // 0: the call takes place
+	Signal int   // 0: none
+}
+
+// Verdict names what one program orders and another one carries out, later in the same thread; 0: none. The name of the same
+// order of the same policy is the same in every agent, so that programs of several generations understand each other.
+type Verdict uint64
 
 // Scope is what a rate limit counts by.
 type Scope uint8
@@ -410,6 +429,7 @@ const (
 	TaskNsTimeForChildren
 	TaskNsCgroup
 	TaskNsUser
+	TaskVerdict // 1 if something was ordered under Filter.Verdict that holds for the call under way, else 0
 	TaskFieldCount
 )
 
@@ -417,10 +437,11 @@ const (
 type Filter struct {
 	Kind     FilterKind
 	Not      bool
-	Task     Task  // TaskNone: Value
-	Value    int   // index in Values
-	Value2   int   // FilterGained: the new set
-	Field    Field // of Value
+	Task     Task    // TaskNone: Value
+	Verdict  Verdict // TaskVerdict
+	Value    int     // index in Values
+	Value2   int     // FilterGained: the new set
+	Field    Field   // of Value
 	Ranges   []Range
 	Mask     uint64
 	Strings  []string

@@ -62,6 +62,9 @@ func (h *Hook) print(b *strings.Builder, i int) {
 	} else {
 		line("attach", "%s", h.Attach.String())
 	}
+	if h.Guards != "" {
+		line("guards", "%s", h.Guards)
+	}
 	for i := range h.Attach.When {
 		line("when", "%s", h.Attach.When[i].String())
 	}
@@ -306,7 +309,7 @@ var (
 	taskNames  = [TaskFieldCount]string{
 		"", "pid", "nspid", "cap_effective", "cap_permitted", "cap_inheritable", "host_userns", "cap_effective_changed",
 		"cap_permitted_changed", "cap_inheritable_changed", "ns_changed", "tracked", "ns_uts", "ns_ipc", "ns_mnt", "ns_pid",
-		"ns_pid_for_children", "ns_net", "ns_time", "ns_time_for_children", "ns_cgroup", "ns_user",
+		"ns_pid_for_children", "ns_net", "ns_time", "ns_time_for_children", "ns_cgroup", "ns_user", "verdict",
 	}
 	relationNames = [...]string{"process", "process or ancestor", "parent", "ancestor"}
 	textWords     = map[FilterKind]string{
@@ -325,6 +328,9 @@ func (h *Hook) filter(f *Filter) string {
 		what, signed = "task.?", false
 		if f.Task < TaskFieldCount {
 			what = "task." + taskNames[f.Task]
+		}
+		if f.Task == TaskVerdict {
+			what += fmt.Sprintf(" %x", uint64(f.Verdict))
 		}
 	}
 	switch f.Kind {
@@ -425,12 +431,31 @@ func (a *Actions) String() string {
 	for _, n := range a.Signals {
 		words = append(words, fmt.Sprintf("signal %d", n))
 	}
-	if a.Override {
-		words = append(words, fmt.Sprintf("return %d", a.Error))
+	if n := a.Notify; n != nil {
+		words = append(words, fmt.Sprintf("notify %x: return %d, signal %d", uint64(n.To), n.Error, n.Signal))
+	}
+	if a.Forget != 0 {
+		words = append(words, fmt.Sprintf("forget verdict %x", uint64(a.Forget)))
+	}
+	if a.Enforcer {
+		words = append(words, fmt.Sprintf("signals of verdict %x", uint64(a.From)))
+	}
+	switch {
+	case a.Override && a.Later != 0:
+		words = append(words, fmt.Sprintf("keep %s as verdict %x", a.errorText(), uint64(a.Later)))
+	case a.Override:
+		words = append(words, "return "+a.errorText())
 	}
 	s := strings.Join(words, ", ")
 	if a.Last != "" || a.LastReturn != "" {
 		s += fmt.Sprintf(" (%s/%s)", a.Last, a.LastReturn)
 	}
 	return s
+}
+
+func (a *Actions) errorText() string {
+	if a.From != 0 {
+		return fmt.Sprintf("verdict %x", uint64(a.From))
+	}
+	return fmt.Sprint(a.Error)
 }

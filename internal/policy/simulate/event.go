@@ -84,7 +84,7 @@ func Event(p *plan.Plan, line []byte) (*Verdict, error) {
 		return v, nil
 	}
 	for i := range p.Hooks {
-		if h := &p.Hooks[i]; c.of(v.Kind, h) {
+		if h := &p.Hooks[i]; h.Guards == "" && c.of(v.Kind, h) {
 			v.Hooks = append(v.Hooks, judge(p, i, c))
 		}
 	}

@@ -150,11 +150,12 @@ func (b *body) emit() {
 		b.condition(&b.p.Attach.When[i])
 	}
 	ds := b.dims()
-	b.lazy = b.words > 1 && len(ds) > 0 && ds[0].once && ds[0].users == b.all
+	b.lazy = b.words > 1 && len(ds) > 0 && ds[0].once && ds[0].users == b.all && !b.keepsVerdicts()
 	if !b.lazy {
 		b.load()
 		b.alive() // a silent program has none
 	}
+	b.newCall()
 	dropped := c.label()
 	if keeps {
 		// race: the successor of this program runs first if it is on; it has dropped the entry then, and told the call.

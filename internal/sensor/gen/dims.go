@@ -66,6 +66,7 @@ func (b *body) dims() []dim {
 		value int
 		kind  plan.FilterKind
 		word  int
+		of    plan.Verdict
 	}
 	groups, exprs, inExpr := make(map[key][]use), make(map[string]int), make(map[int]bool)
 	var order []key
@@ -77,7 +78,7 @@ func (b *body) dims() []dim {
 			case f.Kind == plan.FilterClass:
 				k = key{kind: f.Kind, word: int(f.Of)*setWords + f.Set/64, value: -1}
 			case f.Task != plan.TaskNone:
-				k = key{task: f.Task, value: -1}
+				k = key{task: f.Task, value: -1, of: f.Verdict}
 			case f.Kind == plan.FilterExpr:
 				text := f.Expr.String()
 				if _, ok := exprs[text]; !ok {
@@ -366,6 +367,8 @@ func (b *body) task(t plan.Task, us []use, next string) {
 		c.add(asm.FnGetCurrentPidTgid.Call(), asm.RSh.Imm(asm.R0, 32))
 	case changed:
 		c.add(asm.Mov.Imm(asm.R1, n), call("task_cap_changed"))
+	case t == plan.TaskVerdict:
+		c.add(verdict(us[0].f.Verdict), call("verdict_there"))
 	case taskReaders[t] != "":
 		c.add(call(taskReaders[t]))
 	default:

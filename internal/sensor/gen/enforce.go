@@ -13,7 +13,12 @@ import (
 // table of rules, as the mode of a policy changes while its programs run.
 
 // orders says whether a rule orders anything of this kind.
-func (b *body) orders(i int) bool { return b.p.Rules[i].Do.Enforces() }
+func (b *body) orders(i int) bool { return b.p.Rules[i].Do.Enforces() || b.p.Rules[i].Do.Forget != 0 }
+
+// signals says whether a rule may send a signal.
+func (b *body) signals(i int) bool {
+	return len(b.p.Rules[i].Do.Signals) > 0 || b.p.Rules[i].Do.Enforcer
+}
 
 // enforces says whether any rule does.
 func (b *body) enforces() bool {
@@ -47,14 +52,18 @@ func (b *body) enforce() {
 	c := b.c
 	signals := false
 	for i := range b.p.Rules {
-		signals = signals || len(b.p.Rules[i].Do.Signals) > 0
+		signals = signals || b.signals(i)
 	}
 	c.add(storeImm64(asm.R10, sentAt, 0))
 	if signals {
 		c.add(storeImm64(asm.R10, stepAt, 0))
-		b.deciding(func(i int) bool { return len(b.p.Rules[i].Do.Signals) > 0 }, func(i int) {
+		b.deciding(b.signals, func(i int) {
+			if do := &b.p.Rules[i].Do; do.Enforcer {
+				c.add(verdict(do.From), call("verdict_signals"))
+			} else {
+				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_signals"))
+			}
 			c.add(
-				asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_signals"),
 				asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord), asm.Or.Reg(asm.R1, asm.R0), asm.StoreMem(asm.R10, stepAt, asm.R1, asm.DWord),
 			)
 		})
@@ -66,20 +75,75 @@ func (b *body) enforce() {
 		c.here(none)
 	}
 	b.deciding(b.orders, func(i int) {
+		do := &b.p.Rules[i].Do
 		c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadMem(asm.R2, asm.R10, sentAt, asm.DWord), call("enforce_count"))
-		if !b.p.Rules[i].Do.Override {
-			return
+		if do.Override {
+			b.override(do)
 		}
-		if !overrides(b.p.Attach.Backend) {
-			b.fail("%s overrides nothing", b.p.Attach.Backend)
-			return
+		if n := do.Notify; n != nil {
+			signals := uint64(0)
+			if n.Signal > 0 {
+				signals = 1 << (n.Signal - 1)
+			}
+			c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(n.To), asm.DWord), asm.Mov.Imm(asm.R3, n.Error),
+				asm.LoadImm(asm.R4, int64(signals), asm.DWord), call("verdict_notify"))
 		}
-		// The first policy's error stands.
-		next := c.label()
-		b.jumpNone(next)
-		c.add(asm.LoadMem(asm.R1, asm.R10, errorAt, asm.Half), asm.JNE.Imm(asm.R1, 0, next), asm.StoreMem(asm.R10, errorAt, asm.R0, asm.Half))
-		c.here(next)
+		if do.Forget != 0 {
+			c.add(verdict(do.Forget), call("verdict_drop"))
+		}
+		if do.Enforcer {
+			c.add(verdict(do.From), call("verdict_drop"))
+		}
 	})
+}
+
+// override sees to it that the call is denied with the error in R0, which is ENFORCE_NONE if it is not, or with the one that
+// was ordered before.
+func (b *body) override(do *plan.Actions) {
+	c := b.c
+	next := c.label()
+	b.jumpNone(next)
+	if do.From != 0 {
+		c.add(verdict(do.From), call("verdict_error"), asm.JEq.Imm(asm.R0, 0, next))
+	}
+	switch {
+	case do.Later != 0:
+		c.add(asm.Mov.Reg(asm.R2, asm.R0), verdict(do.Later), call("verdict_keep"))
+	case !overrides(b.p.Attach.Backend):
+		b.fail("%s overrides nothing", b.p.Attach.Backend)
+	default:
+		// The first policy's error stands.
+		c.add(asm.LoadMem(asm.R1, asm.R10, errorAt, asm.Half), asm.JNE.Imm(asm.R1, 0, next), asm.StoreMem(asm.R10, errorAt, asm.R0, asm.Half))
+	}
+	c.here(next)
+}
+
+// verdict loads the name of a verdict for a call of the library.
+func verdict(v plan.Verdict) asm.Instruction { return asm.LoadImm(asm.R1, int64(v), asm.DWord) }
+
+// keepsVerdicts says whether a rule orders what others carry out.
+func (b *body) keepsVerdicts() bool {
+	for i := range b.p.Rules {
+		if b.p.Rules[i].Do.Later != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// newCall forgets what was ordered for an earlier call. Only a program that is on may do so: what it forgets it orders again
+// if that still holds.
+func (b *body) newCall() {
+	if b.o.Test || b.o.Touch {
+		return
+	}
+	dropped := make(map[plan.Verdict]bool)
+	for i := range b.p.Rules {
+		if v := b.p.Rules[i].Do.Later; v != 0 && !dropped[v] {
+			dropped[v] = true
+			b.c.add(verdict(v), call("verdict_drop"))
+		}
+	}
 }
 
 // noError is ENFORCE_NONE of bpf/abi/hook.h; the package's test compares them.

@@ -5,6 +5,7 @@ package gen
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -104,6 +105,72 @@ func (h *harness) whoDecides(t *testing.T, p *plan.Program, prog *ebpf.Program, 
 			if got != want {
 				t.Fatalf("rule %d of %d, alive %t, the first %t: got %+v, want %+v", i, len(p.Rules), live.has(i), first, got, want)
 			}
+		}
+	}
+}
+
+// TestVerdict_holdsForItsCall has one program order what another one finds, as long as the first has not seen a call that it
+// orders nothing for. The kernel runs both in the system call of this thread.
+func TestVerdict_holdsForItsCall(t *testing.T) {
+	h := newHarness(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const id, other = 0x1234567890abcdef, 77
+	number := plan.Value{Source: plan.Source{Kind: plan.SourceArg}, Type: plan.TypeInt, Bits: 32}
+	rule := func(v plan.Verdict, n uint64) plan.Rule {
+		return plan.Rule{
+			Filters: []plan.Filter{{Kind: plan.FilterRanges, Ranges: []plan.Range{{Lo: n, Hi: n}}}},
+			Do:      plan.Actions{Override: true, Error: -13, Later: v},
+		}
+	}
+	orders := &plan.Program{
+		ID: 1, Attach: plan.Attach{Backend: plan.BackendRawTp, Symbol: "library", Params: 1}, Values: []plan.Value{number},
+		Rules: []plan.Rule{rule(id, 1), rule(other, 2)},
+		Groups: []plan.Group{
+			{Policy: 1, Hook: &plan.Hook{Rules: make([]plan.Rule, 1)}}, {Policy: 2, Hook: &plan.Hook{Rules: make([]plan.Rule, 1)}, First: 1},
+		},
+	}
+	for i := range orders.Rules {
+		row := abi.Rule{Next: uint32(i + 1), Stat: uint32(i), Track: -1, Untrack: -1, Flags: abi.RuleOverride | abi.RuleLater, Error: -13}
+		if err := h.tables.Maps["rules"].Put(uint32(i), &row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec, err := Body(orders, h.lib.Programs["library"], Options{Layout: h.layout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ordering := h.load(t, spec)
+	finds := h.body(t, &plan.Program{
+		ID: 2, Attach: plan.Attach{Backend: plan.BackendRawTp, Symbol: "library", Params: 1},
+		Rules: []plan.Rule{{Filters: []plan.Filter{{Kind: plan.FilterRanges, Not: true, Task: plan.TaskVerdict, Verdict: id, Ranges: []plan.Range{{}}}}}},
+	})
+	for i, c := range []struct {
+		arg   uint64
+		live  ruleSet
+		there bool
+	}{
+		{3, firstRules(2), false},
+		{1, firstRules(2), true},
+		{1, firstRules(2), true},
+		{3, ruleSet{}, true}, // it is silent
+		{2, firstRules(2), false},
+		{1, ruleSet{2}, false}, // its policy is off
+		{1, ruleSet{1}, true},
+		{3, firstRules(2), false},
+	} {
+		if err := h.slot(0, c.live); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ordering.Run(&ebpf.RunOptions{Context: []uint64{c.arg}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.slot(0, firstRules(1)); err != nil {
+			t.Fatal(err)
+		}
+		found := h.run(t, finds, 0)
+		if found.has(0) != c.there {
+			t.Errorf("step %d: there %t, want %t", i, found.has(0), c.there)
 		}
 	}
 }

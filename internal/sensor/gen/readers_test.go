@@ -31,7 +31,10 @@ func TestBody_everyReaderIsVerified(t *testing.T) {
 	for task := plan.TaskPid; task < plan.TaskFieldCount; task++ {
 		name := taskReaders[task]
 		if name == "" {
-			name = map[bool]string{true: "task_pid", false: "task_cap_changed"}[task == plan.TaskPid]
+			name = map[plan.Task]string{plan.TaskPid: "task_pid", plan.TaskVerdict: "verdict_there"}[task]
+		}
+		if name == "" {
+			name = "task_cap_changed"
 		}
 		t.Run(name, func(t *testing.T) {
 			h.verify(t, number, plan.Filter{Kind: plan.FilterBits, Task: task, Mask: 3})
