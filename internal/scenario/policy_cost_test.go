@@ -167,11 +167,6 @@ func (c *costs) posted() {
 	base := per(n, seek(wanted))
 	c.add(strings.ReplaceAll(seekPolicy("cost", 1), "77777", fmt.Sprint(wanted)))
 	time.Sleep(4 * time.Second) // the agent gives back the kernel's types, which it needed for the policy, after three
-	const warm = 2
-	for range warm { // whatever is done once: a flood's first buffers, and the collection that they bring about
-		once(n, seek(wanted))
-		settle(c.t, c.a)
-	}
 	// What waiting for a flood's end costs without one: the marker's own events, and what the agent does five times a second.
 	idle := int64(math.MaxInt64)
 	for range 3 {
@@ -180,9 +175,14 @@ func (c *costs) posted() {
 		idle = min(idle, int64(cpuTime(c.t, c.a))-before)
 	}
 	fmt.Printf("%-44s %12d\n", "  waiting, in the agent, for each event", idle/n)
+	const warm = 2
+	for range warm { // whatever is done once: a flood's first buffers, and the collection that they bring about
+		once(n, seek(wanted))
+		settle(c.t, c.a)
+	}
 	// A collection of garbage, which comes once in several floods, costs a third of the flood that it falls into: the median
 	// of some floods is what one costs.
-	const floods = 5
+	const floods = 7
 	var costs [floods]struct{ kernel, agent int64 }
 	for i := range costs {
 		before := int64(cpuTime(c.t, c.a))
