@@ -171,6 +171,17 @@ var sixteen = []string{
 	"setgroups", "setresuid", "getresuid", "setresgid", "getresgid", "setfsuid", "setfsgid",
 }
 
+// ServedBy is the function "sys_NAME" by which programs of 64 bits make the call that has the name of the function "sys_name",
+// where that is not this function itself: the kernel keeps "sys_stat" for others. Empty if they make it by the function.
+func ServedBy(name string) string {
+	for f, call := range symbolsX64 {
+		if call == name {
+			return f
+		}
+	}
+	return ""
+}
+
 // SyscallOf is the name of the system call, by its ABI, that a function "sys_NAME" serves.
 func SyscallOf(abi, name string) string {
 	if abi == "x64" {

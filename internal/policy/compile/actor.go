@@ -3,8 +3,10 @@
 package compile
 
 import (
+	"slices"
 	"strings"
 
+	"tetragon/internal/kernel"
 	"tetragon/internal/policy/plan"
 )
 
@@ -92,6 +94,28 @@ func (c *compiler) checkActors() {
 				d.WithNote("on this kernel %s is seen by %s", h.what(), a.String())
 			}
 			d.WithHint("hook what the process itself calls: a system call, tcp_connect, or a security_... function")
+		}
+	}
+}
+
+// checkCalls tells of functions of system calls that no program comes to: a policy that enforces there would do nothing.
+func (c *compiler) checkCalls() {
+	for _, h := range c.alive() {
+		a := &h.plan.Attach
+		name, x64 := strings.CutPrefix(h.call, prefixX64+"sys_")
+		if !x64 || !a.Regs || len(a.Calls) > 0 { // by number it is the call that is seen, whatever function serves it
+			continue
+		}
+		by := kernel.ServedBy(name)
+		if by == "" {
+			continue
+		}
+		const form = "programs do not make the system call %s by %s"
+		enforces := func(r plan.Rule) bool { return len(r.Do.Signals) > 0 || r.Do.Override || r.Do.Notify != nil }
+		if slices.ContainsFunc(h.plan.Rules, enforces) {
+			c.d.Error(h.at, "nobody-calls", form, name, h.call).WithHint("sys_%s", by)
+		} else {
+			c.d.Warn(h.at, "nobody-calls", form, name, h.call).WithHint("sys_%s", by)
 		}
 	}
 }

@@ -112,6 +112,7 @@ var passes = []struct {
 	{"lower actions", (*compiler).lowerActions},           // needs rules
 	{"hook who denies for others", (*compiler).addGuards}, // needs complete rules
 	{"see who would be meant", (*compiler).checkActors},   // needs attach points and actions
+	{"see whether anybody calls", (*compiler).checkCalls}, // likewise
 	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},
