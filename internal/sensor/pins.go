@@ -339,14 +339,14 @@ const (
 // salt makes the layouts of a build differ from those of all others, for tests of upgrades: go build -ldflags -X.
 var salt string
 
-// layouts hashes how things are laid out in the maps of this version.
-func layouts() map[string]string {
+// layouts are hashes of how things are laid out in the maps of this version.
+var layouts = sync.OnceValue(func() map[string]string {
 	out := make(map[string]string)
-	base, err := bpf.LoadBase()
+	base, err := bpf.BaseTypes()
 	if err != nil {
 		return out
 	}
-	hooks, err := bpf.LoadHooks()
+	hooks, err := bpf.HooksTypes()
 	if err != nil {
 		return out
 	}
@@ -363,9 +363,9 @@ func layouts() map[string]string {
 		}
 		out[key] = fmt.Sprintf("%x", h.Sum(nil)[:8])
 	}
-	hash(layoutProcs, base.Types, "proc")
-	hash(layoutClasses, hooks.Types, "task_class")
-	hash(layoutVerdicts, hooks.Types, "verdicts")
-	hash(layoutRecords, base.Types, "rec_head", "rec_fork", "rec_exec", "rec_exit", "rec_cgroup", "rec_data", "rec_count")
+	hash(layoutProcs, base, "proc")
+	hash(layoutClasses, hooks, "task_class")
+	hash(layoutVerdicts, hooks, "verdicts")
+	hash(layoutRecords, base, "rec_head", "rec_fork", "rec_exec", "rec_exit", "rec_cgroup", "rec_data", "rec_count")
 	return out
-}
+})
