@@ -196,7 +196,7 @@ func (b *body) register(n int, fail string) {
 		off = registersOf[runtime.GOARCH].compat[n]
 	}
 	switch a.Backend {
-	case plan.BackendFentry, plan.BackendFexit: // typed: loads go through memory by themselves
+	case plan.BackendFentry, plan.BackendFexit, plan.BackendFmodRet: // typed: loads go through memory by themselves
 		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord), asm.LoadMem(asm.R1, asm.R1, off, asm.DWord))
 	case plan.BackendKprobe, plan.BackendKprobeMulti:
 		b.argument(0)
@@ -237,7 +237,7 @@ func (b *body) savedRegister(off int32, fail string) {
 	switch {
 	case a.Backend == plan.BackendKprobe && !a.Regs, a.Backend == plan.BackendUprobe:
 		c.add(asm.LoadMem(asm.R1, asm.R9, int16(off), asm.DWord))
-	case (a.Backend == plan.BackendFentry || a.Backend == plan.BackendFexit) && a.Regs:
+	case (a.Backend == plan.BackendFentry || a.Backend == plan.BackendFexit || a.Backend == plan.BackendFmodRet) && a.Regs:
 		c.add(asm.LoadMem(asm.R1, asm.R9, 0, asm.DWord), asm.LoadMem(asm.R1, asm.R1, int16(off), asm.DWord))
 	case (a.Backend == plan.BackendKprobe || a.Backend == plan.BackendKprobeMulti) && a.Regs:
 		b.argument(0)
