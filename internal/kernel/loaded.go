@@ -35,38 +35,51 @@ type LoadedMap struct {
 	Pin                            string
 }
 
+// eachLoaded calls do for each object of a kind. One that goes meanwhile is left out; one that may not be opened is an error,
+// as a guard makes of the maps of its agent.
+func eachLoaded[ID ~uint32](what string, next func(ID) (ID, error), do func(ID) error) error {
+	for id := ID(0); ; {
+		n, err := next(id)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list the BPF %ss: %w; it takes root", what, err)
+		}
+		id = n
+		if err := do(id); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("look at BPF %s %d: %w", what, id, err)
+		}
+	}
+}
+
 // LoadedPrograms lists the programs in the kernel, with what is pinned of them below a directory.
-func LoadedPrograms(pins string) ([]LoadedProgram, error) {
+func LoadedPrograms(pins string) (out []LoadedProgram, err error) {
 	pinned, err := pinnedBelow(pins)
 	if err != nil {
 		return nil, err
 	}
-	var out []LoadedProgram
-	for id := ebpf.ProgramID(0); ; {
-		next, err := ebpf.ProgramGetNextID(id)
-		if errors.Is(err, os.ErrNotExist) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list the BPF programs: %w; it takes root", err)
-		}
-		id = next
+	err = eachLoaded("program", ebpf.ProgramGetNextID, func(id ebpf.ProgramID) error {
 		p, err := ebpf.NewProgramFromID(id)
 		if err != nil {
-			continue // it has gone meanwhile
+			return err
 		}
-		if l, ok := readProgram(p); ok {
-			l.Pin = pinned.programs[l.ID]
-			out = append(out, l)
+		defer p.Close()
+		l, err := readProgram(p)
+		if err != nil {
+			return err
 		}
-		_ = p.Close()
-	}
+		l.Pin = pinned.programs[l.ID]
+		out = append(out, l)
+		return nil
+	})
+	return out, err
 }
 
-func readProgram(p *ebpf.Program) (LoadedProgram, bool) {
+func readProgram(p *ebpf.Program) (LoadedProgram, error) {
 	info, err := p.Info()
 	if err != nil {
-		return LoadedProgram{}, false
+		return LoadedProgram{}, err
 	}
 	id, _ := info.ID()
 	l := LoadedProgram{ID: uint32(id), Name: info.Name}
@@ -77,38 +90,33 @@ func readProgram(p *ebpf.Program) (LoadedProgram, bool) {
 	for _, m := range maps {
 		l.Maps = append(l.Maps, uint32(m))
 	}
-	return l, true
+	return l, nil
 }
 
 // LoadedMaps lists the maps in the kernel, with what is pinned of them below a directory.
-func LoadedMaps(pins string) ([]LoadedMap, error) {
+func LoadedMaps(pins string) (out []LoadedMap, err error) {
 	pinned, err := pinnedBelow(pins)
 	if err != nil {
 		return nil, err
 	}
-	var out []LoadedMap
-	for id := ebpf.MapID(0); ; {
-		next, err := ebpf.MapGetNextID(id)
-		if errors.Is(err, os.ErrNotExist) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list the BPF maps: %w; it takes root", err)
-		}
-		id = next
+	err = eachLoaded("map", ebpf.MapGetNextID, func(id ebpf.MapID) error {
 		m, err := ebpf.NewMapFromID(id)
 		if err != nil {
-			continue // it has gone meanwhile
+			return err
 		}
-		if info, err := m.Info(); err == nil {
-			bytes, _ := info.Memlock()
-			out = append(out, LoadedMap{
-				ID: uint32(id), Name: info.Name, Type: info.Type.String(), KeySize: info.KeySize, ValueSize: info.ValueSize,
-				MaxEntries: info.MaxEntries, Bytes: bytes, Pin: pinned.maps[uint32(id)],
-			})
+		defer m.Close()
+		info, err := m.Info()
+		if err != nil {
+			return err
 		}
-		_ = m.Close()
-	}
+		bytes, _ := info.Memlock()
+		out = append(out, LoadedMap{
+			ID: uint32(id), Name: info.Name, Type: info.Type.String(), KeySize: info.KeySize, ValueSize: info.ValueSize,
+			MaxEntries: info.MaxEntries, Bytes: bytes, Pin: pinned.maps[uint32(id)],
+		})
+		return nil
+	})
+	return out, err
 }
 
 // pins are the objects below a directory of the BPF file system, by id.

@@ -191,8 +191,8 @@ func (c *costs) posted() {
 		costs[i].agent = (int64(cpuTime(c.t, c.a)) - before - idle) / n
 		fmt.Printf("%-44s %12d\n", "  a flood, in the agent", costs[i].agent)
 	}
-	slices.SortFunc(costs[:], func(a, b struct{ kernel, agent int64 }) int { return cmp.Compare(a.agent, b.agent) })
-	kernel, agent := costs[0].kernel, costs[0].agent
+	least := slices.MinFunc(costs[:], func(a, b struct{ kernel, agent int64 }) int { return cmp.Compare(a.agent, b.agent) })
+	kernel, agent := least.kernel, least.agent
 	fmt.Printf("%-44s %12d\n", "  in the kernel", kernel)
 	fmt.Printf("%-44s %12d\n", "  in the agent", agent)
 	c.check("an event with two integers, to the file", kernel+agent, maxPosted)

@@ -111,8 +111,7 @@ func (c *compiler) checkCalls() {
 			continue
 		}
 		const form = "programs do not make the system call %s by %s"
-		enforces := func(r plan.Rule) bool { return len(r.Do.Signals) > 0 || r.Do.Override || r.Do.Notify != nil }
-		if slices.ContainsFunc(h.plan.Rules, enforces) {
+		if slices.ContainsFunc(h.plan.Rules, func(r plan.Rule) bool { return r.Do.Enforces() }) {
 			c.d.Error(h.at, "nobody-calls", form, name, h.call).WithHint("sys_%s", by)
 		} else {
 			c.d.Warn(h.at, "nobody-calls", form, name, h.call).WithHint("sys_%s", by)

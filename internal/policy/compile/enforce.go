@@ -109,12 +109,8 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 
 // byGuards leaves a hook on a system call to be hooked in another way, and says who denies what it orders.
 func (c *compiler) byGuards(h *hook) {
-	abi := "x64"
-	if h.plan.Attach.Compat {
-		abi = "i386"
-	}
-	name := callOf(h.call, abi)
-	h.verdict = c.verdictOf(h)
+	name := h.systemCall()
+	h.verdict = c.verdict("%s[%d] %s", h.section, h.index, h.plan.Attach.Symbol)
 	var names []string
 	for _, g := range h.guards {
 		names = append(names, g.Name)

@@ -3,8 +3,6 @@
 package compile
 
 import (
-	"fmt"
-	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -75,9 +73,7 @@ func (c *compiler) notifies(such func(*policy.Action) bool) bool {
 
 // enforcerVerdict names what is ordered of the policy's enforcer.
 func (c *compiler) enforcerVerdict() plan.Verdict {
-	n := fnv.New64a()
-	fmt.Fprintf(n, "%s/%s enforcers", c.pol.Namespace, c.pol.Name)
-	return plan.Verdict(max(n.Sum64(), 1))
+	return c.verdict("enforcers")
 }
 
 // notify makes a rule order something of the enforcer.
@@ -106,7 +102,7 @@ func (c *compiler) notify(a *policy.Action, do *plan.Actions) {
 // enforce makes the rule of a call of the enforcer.
 func (c *compiler) enforce(h *hook, do *plan.Actions) {
 	*do = plan.Actions{Enforcer: true, From: c.enforcerVerdict(), Last: "NotifyEnforcer", LastReturn: "Post"}
-	if c.notifies(func(a *policy.Action) bool { return a.ArgError.Value != 0 }) && !c.enforcerKills {
+	if c.overrides(h) && !c.enforcerKills {
 		do.Override = true
 		if len(h.guards) > 0 {
 			do.Later = h.verdict

@@ -165,11 +165,7 @@ var guards = map[string]guarded{
 
 // guardsOf finds who can deny the hook's system call on this kernel, or says why nobody can.
 func (c *compiler) guardsOf(h *hook) ([]*kernel.Func, string) {
-	abi := "x64"
-	if h.plan.Attach.Compat {
-		abi = "i386"
-	}
-	name := callOf(h.call, abi)
+	name := h.systemCall()
 	row, ok := guards[name]
 	if !ok {
 		return nil, fmt.Sprintf("no function is known that %s always asks before it does anything", name)
@@ -232,9 +228,17 @@ func (c *compiler) addGuards() {
 	}
 }
 
-// verdictOf names what a hook of the policy orders and others carry out.
-func (c *compiler) verdictOf(h *hook) plan.Verdict {
+// systemCall is the name of the system call that the hook's function serves.
+func (h *hook) systemCall() string {
+	if h.plan.Attach.Compat {
+		return callOf(h.call, "i386")
+	}
+	return callOf(h.call, "x64")
+}
+
+// verdict names what something of the policy orders and others carry out.
+func (c *compiler) verdict(format string, args ...any) plan.Verdict {
 	n := fnv.New64a()
-	fmt.Fprintf(n, "%s/%s %s[%d] %s", c.pol.Namespace, c.pol.Name, h.section, h.index, h.plan.Attach.Symbol)
+	fmt.Fprintf(n, "%s/%s "+format, append([]any{c.pol.Namespace, c.pol.Name}, args...)...)
 	return plan.Verdict(max(n.Sum64(), 1))
 }
