@@ -212,6 +212,7 @@ func TestLibrary_programTypes(t *testing.T) {
 		{"fexit", ebpf.Tracing, ebpf.AttachTraceFExit, "security_file_open", 0},
 		{"sock_ops", ebpf.SockOps, ebpf.AttachCGroupSockOps, "", 1},
 		{"cgroup/sock_create", ebpf.CGroupSock, ebpf.AttachCGroupInetSockCreate, "", 1},
+		{"cgroup/connect4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			spec := l.program(c.typ, l.callAll(mainStack, c.result))
@@ -220,8 +221,8 @@ func TestLibrary_programTypes(t *testing.T) {
 			if c.typ == ebpf.Tracing && (errors.Is(err, os.ErrPermission) || errors.Is(err, ebpf.ErrNotSupported)) {
 				t.Skipf("the kernel has no trampolines (fentry): %v", err)
 			}
-			if c.typ == ebpf.SockOps || c.typ == ebpf.CGroupSock {
-				// These two stand for functions that cannot be hooked, which on such kernels they can.
+			if c.typ == ebpf.SockOps || c.typ == ebpf.CGroupSock || c.typ == ebpf.CGroupSockAddr {
+				// These stand for functions that cannot be hooked, which on such kernels they can.
 				if m := missingHelper.FindString(fmt.Sprint(err)); m != "" {
 					t.Skipf("the kernel does not let such programs use what tells processes apart: %s", m)
 				}
