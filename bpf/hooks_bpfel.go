@@ -70,6 +70,7 @@ const (
 	HooksVarAbiVerdicts       = "abi_verdicts"
 	HooksVarBodyFirst         = "body_first"
 	HooksVarBodyNext          = "body_next"
+	HooksVarCgroupZero        = "cgroup_zero"
 	HooksVarCgrpSubsys        = "cgrp_subsys"
 	HooksVarClassChanged      = "class_changed"
 	HooksVarClassHash         = "class_hash"
@@ -197,6 +198,7 @@ type HooksVariableSpecs struct {
 	AbiVerdicts  *ebpf.VariableSpec `ebpf:"abi_verdicts"`
 	BodyFirst    *ebpf.VariableSpec `ebpf:"body_first"`
 	BodyNext     *ebpf.VariableSpec `ebpf:"body_next"`
+	CgroupZero   *ebpf.VariableSpec `ebpf:"cgroup_zero"`
 	CgrpSubsys   *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
 	ClassChanged *ebpf.VariableSpec `ebpf:"class_changed"`
 	ClassHash    *ebpf.VariableSpec `ebpf:"class_hash"`
@@ -314,6 +316,7 @@ type HooksVariables struct {
 	AbiVerdicts  *ebpf.Variable `ebpf:"abi_verdicts"`
 	BodyFirst    *ebpf.Variable `ebpf:"body_first"`
 	BodyNext     *ebpf.Variable `ebpf:"body_next"`
+	CgroupZero   *ebpf.Variable `ebpf:"cgroup_zero"`
 	CgrpSubsys   *ebpf.Variable `ebpf:"cgrp_subsys"`
 	ClassChanged *ebpf.Variable `ebpf:"class_changed"`
 	ClassHash    *ebpf.Variable `ebpf:"class_hash"`

@@ -37,13 +37,17 @@ struct cgroup_search {
 	__u32 pad;
 };
 
+/* bound: a zero of which the verifier does not know. Before 6.7 it looks at one step of a loop only: what it knows of the first
+ * one it believes of all, and it takes out what the others would need. */
+__u32 cgroup_zero = 0;
+
 static __always_inline void cgroup_name(struct cgroup_search *s, __u32 n)
 {
 	__u64 cg = peek(struct cgroup_subsys_state, s->css, cgroup);
 
 	s->at = peek(struct kernfs_node, peek(struct cgroup, cg, kn), name);
 	s->first = n;
-	s->state = 0;
+	s->state = cgroup_zero;
 }
 
 /* One character of a cgroup's name; at its end, on to the cgroup that it is in. The rule is that of containerID in
@@ -51,7 +55,6 @@ static __always_inline void cgroup_name(struct cgroup_search *s, __u32 n)
  * more or a dot. */
 static long cgroup_step(__u32 n, struct cgroup_search *s)
 {
-	/* bound: nothing here counts from a known number, or the verifier would follow it through all steps */
 	char c = n - s->first < CGROUP_NAME - 1 ? peek_at(s->at, 1) : 0;
 
 	if (!c) {
@@ -86,7 +89,8 @@ static __always_inline __u64 host_find(__u64 cg)
 
 	if (was && was >> 1 == id)
 		return was & 1;
-	cgroup_name(&s, 0);
+	s.found = cgroup_zero;
+	cgroup_name(&s, cgroup_zero);
 	bpf_loop(CGROUP_STEPS, cgroup_step, &s, 0);
 	/* What has so many cgroups above it that they are not all looked at is of the host: a policy that denies something holds. */
 	if (known &&
