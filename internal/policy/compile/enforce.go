@@ -129,6 +129,11 @@ func (c *compiler) killsInstead(h *hook) {
 
 // override makes a rule return an error in the place of the call.
 func (c *compiler) override(h *hook, a *policy.Action, do *plan.Actions) {
+	if h.user != nil {
+		c.d.Error(a.Place, "not-yet-supported", "Override in a user program, by its registers, is not supported yet").
+			WithHint("take it out; Sigkill and Signal are there")
+		return
+	}
 	if h.killInstead {
 		signal(sigkill, do)
 		c.killsInstead(h)
