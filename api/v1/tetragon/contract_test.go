@@ -44,6 +44,7 @@ var ours = map[string]bool{
 	"ProcessUprobe.enforcement": true, "ProcessUsdt.enforcement": true,
 	"ProcessKprobe.suppressed": true, "ProcessTracepoint.suppressed": true, "ProcessUprobe.suppressed": true, "ProcessUsdt.suppressed": true,
 	"ProcessLsm.suppressed": true, "ProcessLsm.enforcement": true,
+	"ProcessUprobe.enforcement": true, "ProcessUsdt.enforcement": true,
 	"AddTracingPolicyRequest.VariablesEntry": true,
 	"TracingPolicyStatus.warnings":           true, "TracingPolicyStatus.hooks": true, "TracingPolicyStatus.file": true, "TracingPolicyHook": true,
 }
