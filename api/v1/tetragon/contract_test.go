@@ -41,7 +41,6 @@ var ours = map[string]bool{
 	"GetHealthStatusResponse.notes":     true,
 	"AddTracingPolicyRequest.variables": true, "AddTracingPolicyRequest.file": true, "AddTracingPolicyRequest.replace": true,
 	"AddTracingPolicyRequest.mode": true, "Enforcement": true, "ProcessKprobe.enforcement": true, "ProcessTracepoint.enforcement": true,
-	"ProcessUprobe.enforcement": true, "ProcessUsdt.enforcement": true,
 	"ProcessKprobe.suppressed": true, "ProcessTracepoint.suppressed": true, "ProcessUprobe.suppressed": true, "ProcessUsdt.suppressed": true,
 	"ProcessLsm.suppressed": true, "ProcessLsm.enforcement": true,
 	"ProcessUprobe.enforcement": true, "ProcessUsdt.enforcement": true,
