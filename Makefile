@@ -148,13 +148,15 @@ packagetest: package ## install, upgrade and remove the packages in a virtual ma
 	@$(SUM) $(foreach k,$(firstword $(filter 6.12,$(KERNEL)) $(KERNEL)),'package $(k): $(VMLAB) run --systemd --kernel $(k) --share $(PACKAGES)/lab:/pkg --timeout 25m -- \
 		/pkg/life.sh /pkg/old.deb /pkg/new.deb /pkg/archive.tar.gz')
 
-# Tries of what is denied, and what happens to the agent meanwhile.
-N    ?= 1000
-SEED ?=
+# Tries of what is denied, tries of one process, how often something happens to the agent meanwhile, and what.
+N      ?= 1000
+EACH   ?=
+ROUNDS ?=
+SEED   ?=
 .PHONY: stress
-stress: lab ## denied operations on two CPUs while the agent is killed, upgraded, ... [KERNEL=6.1] [N=1000] [SEED=...]
+stress: lab ## denied operations on two CPUs while the agent is killed, upgraded, ... [KERNEL=6.1] [N=1000] [EACH=25] [ROUNDS=4] [SEED=...]
 	@$(SUM) -p 2 $(foreach k,$(KERNEL),'stress $(k): $(VMLAB) run --kernel $(k) --smp 2 --share $(LAB):/lab --timeout 60m -- \
-		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_STRESS=$(N) SCENARIO_SEED=$(SEED) \
+		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_STRESS=$(N) SCENARIO_SEED=$(SEED) SCENARIO_ROUNDS=$(ROUNDS) SCENARIO_EACH=$(EACH) \
 		/lab/bin/scenario.test -test.v -test.timeout=59m -test.run "TestStress$$"')
 
 # Events a second, and for how many seconds. It measures: on a machine that does other things besides, they are in the figures.

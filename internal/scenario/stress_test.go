@@ -23,11 +23,12 @@ import (
 const (
 	envStress = "SCENARIO_STRESS" // number of tries; unset: it does not run
 	envSeed   = "SCENARIO_SEED"   // of what happens to the agent; unset: another one each time
+	envRounds = "SCENARIO_ROUNDS" // how often something is done to the agent at least; unset: each kind once
+	envEach   = "SCENARIO_EACH"   // tries of one process that survives its tries; unset: 25
 )
 
 const (
-	stressTries = 25 // of one process that survives its tries
-	stressKinds = 4  // of what is done to the agent
+	stressKinds = 4 // of what is done to the agent
 	stressWait  = 5 * patience
 )
 
@@ -93,6 +94,7 @@ type stress struct {
 	rnd            *rand.Rand
 	ways           []way
 
+	each        int            // tries of one process that survives them
 	tries, went []atomic.Int64 // of each way
 	turn        atomic.Int64
 	kinds       []int          // of what is done to the agent next
@@ -102,19 +104,26 @@ type stress struct {
 // TestStress tries what policies deny from all CPUs at once, again and again, while the agent is killed at random moments,
 // stopped, started anew as one version or another, and while other policies come and go.
 func TestStress(t *testing.T) {
-	n, _ := strconv.ParseInt(os.Getenv(envStress), 10, 64)
-	if n <= 0 {
+	number := func(env string, otherwise int64) int64 {
+		s := os.Getenv(env)
+		if s == "" {
+			return otherwise
+		}
+		v, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || v <= 0 {
+			t.Fatalf("%s=%s: want a number above 0", env, s)
+		}
+		return v
+	}
+	n := number(envStress, 0)
+	if n == 0 {
 		t.Skipf("%s is not set; run make stress", envStress)
 	}
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv(envSeed); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
+	seed := uint64(number(envSeed, time.Now().UnixNano()))
+	rounds := int(number(envRounds, stressKinds))
 	fmt.Printf("seed %d: make stress SEED=%d repeats what happens to the agent\n", seed, seed)
 	s := newStress(t, seed)
+	s.each = int(number(envEach, 25))
 	defer removePins(s.dir)
 	a := s.start(false)
 	defer func() { _ = a.kill() }()
@@ -124,9 +133,15 @@ func TestStress(t *testing.T) {
 		}
 	}
 	var wg sync.WaitGroup
+	done := make(chan struct{})
 	for range 2 {
 		wg.Go(func() {
-			for s.sum(s.tries) < n && !t.Failed() {
+			for !t.Failed() {
+				select {
+				case <-done:
+					return
+				default:
+				}
 				i := int(s.turn.Add(1)) % len(s.ways)
 				tries, went := s.ways[i].do()
 				s.tries[i].Add(tries)
@@ -134,9 +149,8 @@ func TestStress(t *testing.T) {
 			}
 		})
 	}
-	done := make(chan struct{})
 	wg.Go(func() { s.load(done) })
-	for i := 0; i < stressKinds || s.sum(s.tries) < n; i++ {
+	for i := 0; i < rounds || s.sum(s.tries) < n; i++ {
 		a = s.disturb(a)
 	}
 	close(done)
@@ -212,16 +226,16 @@ func (s *stress) write(name, text string) {
 
 // opens has a program try to open what it may not. What does not say that it tried counts as possible.
 func (s *stress) opens(argv ...string) (tries, went int64) {
-	out, err := s.run(append(argv, strconv.Itoa(stressTries))...)
+	out, err := s.run(append(argv, strconv.Itoa(s.each))...)
 	for line := range bytes.Lines(out) {
 		if v, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("WENT=")); ok {
 			if went, err = strconv.ParseInt(string(v), 10, 64); err == nil {
-				return stressTries, went
+				return int64(s.each), went
 			}
 		}
 	}
 	fmt.Printf("%v: %v: %s\n", argv, err, out)
-	return stressTries, stressTries
+	return int64(s.each), int64(s.each)
 }
 
 // survives does what is not to be survived.

@@ -107,6 +107,9 @@ func NewManager(o ManagerOptions) *Manager {
 	}
 	m.retired.m = m
 	m.users.log = o.Log
+	if o.Base != nil {
+		m.users.pins = o.Base.pins
+	}
 	return m
 }
 
@@ -756,7 +759,7 @@ func (m *Manager) attachAll(u *undo, fresh []*program, heads [sysDirs]map[call]*
 			return err
 		}
 		p.link = l                            // undone by whoever sees that there is one
-		if lasting, ok := l.(link.Link); ok { // what is in user programs ends with the agent: nobody else follows their files
+		if lasting, ok := l.(link.Link); ok { // the others have pinned what they hold
 			if err := m.o.Base.pins.pinLink(lasting, "hook_%06d", p.p.ID); err != nil {
 				return err
 			}
@@ -1029,8 +1032,12 @@ func (m *Manager) Leave() error {
 	}
 	errs := []error{err}
 	for _, p := range slices.Concat(slices.Concat(slices.Collect(maps.Values(m.points))...), m.idle) {
-		if p.link != nil {
-			errs = append(errs, p.link.Close())
+		switch l := p.link.(type) {
+		case nil:
+		case *userHook:
+			errs = append(errs, l.leave())
+		default:
+			errs = append(errs, l.Close())
 		}
 		if p.prog != nil {
 			errs = append(errs, p.prog.Close())

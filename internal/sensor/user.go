@@ -40,13 +40,14 @@ type userHook struct {
 type hold struct {
 	file  fileID
 	first uint64 // offset of the first place
-	links []io.Closer
+	links []link.Link
 }
 
-func (h *hold) close() error {
+// end ends it, also where it is pinned.
+func (h *hold) end() error {
 	var errs []error
 	for i := len(h.links) - 1; i >= 0; i-- {
-		errs = append(errs, h.links[i].Close())
+		errs = append(errs, drop(h.links[i]))
 	}
 	return errors.Join(errs...)
 }
@@ -74,10 +75,12 @@ func idOf(st os.FileInfo) fileID {
 
 // users is all hooks on user programs, and looks after files that come and are replaced.
 type users struct {
-	log *slog.Logger
+	log  *slog.Logger
+	pins *Pins // of what is attached
 
 	mu    sync.Mutex
 	hooks map[string][]*userHook // by path
+	count int                    // of links ever made, for their names
 	open  map[string]*openFile   // while a change attaches many
 	stop  chan struct{}          // ends the look-out; nil: there is none
 	done  chan struct{}
@@ -156,7 +159,21 @@ func (u *users) settle() {
 }
 
 // Close unhooks.
-func (h *userHook) Close() error {
+func (h *userHook) Close() error { return h.end((*hold).end) }
+
+// leave closes what is ours; what is pinned goes on.
+func (h *userHook) leave() error {
+	return h.end(func(x *hold) error {
+		var errs []error
+		for _, l := range x.links {
+			errs = append(errs, l.Close())
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// end takes the hook out of those that follow files, and does the rest to what it holds.
+func (h *userHook) end(do func(*hold) error) error {
 	u := h.users
 	u.mu.Lock()
 	path := h.a.User.Path
@@ -177,7 +194,7 @@ func (h *userHook) Close() error {
 	}
 	var errs []error
 	for i := range holds {
-		errs = append(errs, holds[i].close())
+		errs = append(errs, do(&holds[i]))
 	}
 	return errors.Join(errs...)
 }
@@ -193,7 +210,7 @@ func (h *userHook) hold(o *openFile) error {
 		// The kernel keeps the instructions that it has replaced: they are read anew only if nobody holds the place.
 		old := h.holds[i]
 		h.holds = h.holds[:i]
-		if err := old.close(); err != nil {
+		if err := old.end(); err != nil {
 			h.users.log.Warn("detach from a user program", "path", h.a.User.Path, "err", err)
 		}
 	}
@@ -207,10 +224,10 @@ func (h *userHook) hold(o *openFile) error {
 		err = h.links(&n, o.ex, h.touch, places, h.a.Backend == plan.BackendUretprobe, 0)
 	}
 	if err != nil {
-		return errors.Join(err, n.close())
+		return errors.Join(err, n.end())
 	}
 	if h.holds = append(h.holds, n); len(h.holds) > maxHolds {
-		err = h.holds[0].close()
+		err = h.holds[0].end()
 		h.holds = slices.Delete(h.holds, 0, 1)
 	}
 	return err
@@ -232,8 +249,7 @@ func (h *userHook) links(n *hold, ex *link.Executable, p *ebpf.Program, places [
 		if err != nil {
 			return err
 		}
-		n.links = append(n.links, l)
-		return nil
+		return h.keep(n, l)
 	}
 	for _, x := range places {
 		attach := ex.Uprobe
@@ -244,9 +260,18 @@ func (h *userHook) links(n *hold, ex *link.Executable, p *ebpf.Program, places [
 		if err != nil {
 			return err
 		}
-		n.links = append(n.links, l)
+		if err := h.keep(n, l); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// keep adds a link to what is held, which outlives the agent from now on. u.mu is held.
+func (h *userHook) keep(n *hold, l link.Link) error {
+	n.links = append(n.links, l)
+	h.users.count++
+	return h.users.pins.pinLink(l, "user_%06d", h.users.count)
 }
 
 // places finds where in a file the hook belongs.

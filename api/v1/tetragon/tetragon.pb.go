@@ -4048,7 +4048,9 @@ type ProcessUprobe struct {
 	Data []*KprobeArgument `protobuf:"bytes,13,rep,name=data,proto3" json:"data,omitempty"`
 	// How many events the rate limit held back since the last one that was
 	// posted. Not part of upstream.
-	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	// What the policy ordered that changes what the process does, and what became of it.
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4181,6 +4183,13 @@ func (x *ProcessUprobe) GetSuppressed() uint64 {
 	return 0
 }
 
+func (x *ProcessUprobe) GetEnforcement() *Enforcement {
+	if x != nil {
+		return x.Enforcement
+	}
+	return nil
+}
+
 // ProcessUsdt says that a process hit a static probe of a user-space binary.
 type ProcessUsdt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4210,7 +4219,9 @@ type ProcessUsdt struct {
 	Flags string `protobuf:"bytes,12,opt,name=flags,proto3" json:"flags,omitempty"`
 	// How many events the rate limit held back since the last one that was
 	// posted. Not part of upstream.
-	Suppressed    uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	// What the policy ordered that changes what the process does, and what became of it.
+	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4334,6 +4345,13 @@ func (x *ProcessUsdt) GetSuppressed() uint64 {
 		return x.Suppressed
 	}
 	return 0
+}
+
+func (x *ProcessUsdt) GetEnforcement() *Enforcement {
+	if x != nil {
+		return x.Enforcement
+	}
+	return nil
 }
 
 // ProcessLsm says that a process hit a Linux security module hook.
@@ -5727,7 +5745,7 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
 	"suppressed\x128\n" +
-	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xfe\x03\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xb8\x04\n" +
 	"\rProcessUprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5746,7 +5764,8 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x04data\x18\r \x03(\v2\x18.tetragon.KprobeArgumentR\x04data\x12\x1f\n" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
-	"suppressed\"\xbe\x03\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xf8\x03\n" +
 	"\vProcessUsdt\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5764,7 +5783,8 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\x05flags\x18\f \x01(\tR\x05flags\x12\x1f\n" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
-	"suppressed\"\xdd\x03\n" +
+	"suppressed\x128\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xdd\x03\n" +
 	"\n" +
 	"ProcessLsm\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
@@ -6090,36 +6110,38 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	18,  // 115: tetragon.ProcessUprobe.ancestors:type_name -> tetragon.Process
 	0,   // 116: tetragon.ProcessUprobe.action:type_name -> tetragon.KprobeAction
 	39,  // 117: tetragon.ProcessUprobe.data:type_name -> tetragon.KprobeArgument
-	18,  // 118: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
-	18,  // 119: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
-	39,  // 120: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
-	18,  // 121: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
-	0,   // 122: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
-	18,  // 123: tetragon.ProcessLsm.process:type_name -> tetragon.Process
-	18,  // 124: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
-	39,  // 125: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
-	0,   // 126: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
-	18,  // 127: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
-	41,  // 128: tetragon.ProcessLsm.enforcement:type_name -> tetragon.Enforcement
-	68,  // 129: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
-	3,   // 130: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
-	1,   // 131: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
-	1,   // 132: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
-	2,   // 133: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
-	49,  // 134: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
-	51,  // 135: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
-	52,  // 136: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
-	18,  // 137: tetragon.ProcessLoader.process:type_name -> tetragon.Process
-	18,  // 138: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
-	18,  // 139: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
-	56,  // 140: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
-	61,  // 141: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
-	55,  // 142: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
-	143, // [143:143] is the sub-list for method output_type
-	143, // [143:143] is the sub-list for method input_type
-	143, // [143:143] is the sub-list for extension type_name
-	143, // [143:143] is the sub-list for extension extendee
-	0,   // [0:143] is the sub-list for field type_name
+	41,  // 118: tetragon.ProcessUprobe.enforcement:type_name -> tetragon.Enforcement
+	18,  // 119: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
+	18,  // 120: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
+	39,  // 121: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
+	18,  // 122: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
+	0,   // 123: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
+	41,  // 124: tetragon.ProcessUsdt.enforcement:type_name -> tetragon.Enforcement
+	18,  // 125: tetragon.ProcessLsm.process:type_name -> tetragon.Process
+	18,  // 126: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
+	39,  // 127: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
+	0,   // 128: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
+	18,  // 129: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
+	41,  // 130: tetragon.ProcessLsm.enforcement:type_name -> tetragon.Enforcement
+	68,  // 131: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
+	3,   // 132: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
+	1,   // 133: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
+	1,   // 134: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
+	2,   // 135: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
+	49,  // 136: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
+	51,  // 137: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
+	52,  // 138: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
+	18,  // 139: tetragon.ProcessLoader.process:type_name -> tetragon.Process
+	18,  // 140: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
+	18,  // 141: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
+	56,  // 142: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
+	61,  // 143: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
+	55,  // 144: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
+	145, // [145:145] is the sub-list for method output_type
+	145, // [145:145] is the sub-list for method input_type
+	145, // [145:145] is the sub-list for extension type_name
+	145, // [145:145] is the sub-list for extension extendee
+	0,   // [0:145] is the sub-list for field type_name
 }
 
 func init() { file_tetragon_tetragon_proto_init() }

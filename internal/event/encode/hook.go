@@ -134,6 +134,8 @@ func (e *Encoder) buildUprobe(ev *event.Event, f form) {
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, false)
 	x.Data = e.arguments(x.Data[:0], h.Data, false)
+	x.Suppressed = uint64(h.Suppressed)
+	x.Enforcement = e.enforcement(h)
 }
 
 func (e *Encoder) buildUsdt(ev *event.Event, f form) {
@@ -145,6 +147,8 @@ func (e *Encoder) buildUsdt(ev *event.Event, f form) {
 	x.PolicyName, x.Message, x.Tags = h.Policy, h.Message, h.Tags
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, false)
+	x.Suppressed = uint64(h.Suppressed)
+	x.Enforcement = e.enforcement(h)
 }
 
 func (e *Encoder) buildLoader(ev *event.Event, f form) {

@@ -281,10 +281,18 @@ func TestEncoder_hookEvents(t *testing.T) {
 	tp := hookEvent(event.KindTracepoint, event.Arg{Kind: event.ArgSyscall, Int: 59})
 	tp.Hook.Subsys, tp.Hook.Event, tp.Hook.Message, tp.Hook.Tags = "raw_syscalls", "sys_enter", "m", []string{"t"}
 	loader := &event.Event{Kind: event.KindLoader, Tid: 31415, Time: 1, Process: sampleProcess(31415), Parent: sampleProcess(31400), Loader: &event.Loader{Path: []byte("/usr/lib/libc.so.6"), BuildID: []byte{0xde, 0xad, 0xbe, 0xef, 19: 0}}}
+	events := []*event.Event{plain, stacks, fork, owner, unknown, tp, loader}
+	for _, kind := range []event.Kind{event.KindLSM, event.KindUprobe, event.KindUsdt} {
+		ev := hookEvent(kind, event.Arg{Kind: event.ArgInt, Int: 5, Label: "l"})
+		ev.Hook.Path, ev.Hook.Offset, ev.Hook.RefCtr, ev.Hook.Suppressed = "/bin/x", 4096, 8192, 3
+		ev.Hook.Action, ev.Hook.Done = event.ActionSigkill, []event.Action{event.ActionSigkill}
+		ev.Ancestors = []*event.Process{sampleProcess(2)}
+		events = append(events, ev)
+	}
 	var got []byte
 	for _, o := range []Options{{}, {Cred: true, Ns: true, StackAddresses: true}} {
 		o.NodeName = "node-a"
-		for _, ev := range []*event.Event{plain, stacks, fork, owner, unknown, tp, loader} {
+		for _, ev := range events {
 			var first []byte
 			for _, keep := range []bool{true, false} {
 				o.KeepFragments = keep
@@ -332,12 +340,13 @@ func FuzzHook(f *testing.F) {
 			&event.Sockaddr{Family: uint16(k), Port: uint16(m)}, &event.Cred{Creds: event.Creds{UID: m, Permitted: n, SecureBits: m}, NS: event.UserNS{Level: int32(m)}},
 			&event.UserNS{UID: m, Inum: m}, &event.BpfProg{Type: m, Name: [16]byte{k, l}}, &event.BpfMap{Type: m, Name: [16]byte{k, l}}, &event.PerfEvent{Type: m, Config: n}, &event.Module{Taints: n, Signature: event.Signature(k % 3)}}[int(l)%10]
 		arg := event.Arg{Kind: event.ArgKind(k) % (event.ArgError + 2), Cut: k&1 != 0, Fault: event.Fault(l), Label: b, Int: n, Text: []byte(a), Object: obj}
-		ev := hookEvent([]event.Kind{event.KindKprobe, event.KindTracepoint, event.KindLoader}[m%3], arg, arg)
+		ev := hookEvent([]event.Kind{event.KindKprobe, event.KindTracepoint, event.KindLoader, event.KindLSM, event.KindUprobe, event.KindUsdt}[m%6], arg, arg)
 		ev.Tid, ev.Refs, ev.Loader = m, uint32(k), &event.Loader{Path: []byte(a), BuildID: []byte(b)}
 		ev.Process.Binary, ev.Process.Arguments = a+`,"tid":5,"refcnt":6`, b
 		h := ev.Hook
 		h.Policy, h.Function, h.Subsys, h.Event, h.Message, h.Tags, h.Data, h.Return = a, b, a, b, a, []string{a, b}, h.Args, &arg
 		h.Action, h.ReturnAction = event.Action(k), event.Action(l)
+		h.Suppressed, h.Path, h.Offset, h.RefCtr, h.Done = m, a, n, n, []event.Action{event.Action(k)}
 		h.KernelStack, h.UserStack = []event.Frame{{Address: n, Offset: n, Symbol: a}}, []event.Frame{{Offset: n, Module: b}}
 		e := New(Options{NodeName: a, Cred: n&1 != 0, Ns: n&2 != 0, KeepFragments: n&4 != 0, StackAddresses: true})
 		for range 2 {

@@ -3736,6 +3736,7 @@ type ProcessUprobe struct {
 	Action       tetragon.KprobeAction
 	Data         []KprobeArgument
 	Suppressed   uint64
+	Enforcement  *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3830,6 +3831,10 @@ func (m *ProcessUprobe) AppendJSON(b []byte) []byte {
 		b = strconv.AppendUint(b, m.Suppressed, 10)
 		b = append(b, '"')
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -3906,6 +3911,13 @@ func (m *ProcessUprobe) AppendWire(b []byte) []byte {
 	if m.Suppressed != 0 {
 		b = append(b, 0xc0, 0x3e) // field 1000
 		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xca, 0x3e) // field 1001
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }
@@ -4111,19 +4123,20 @@ func (m *ProcessLsm) AppendWire(b []byte) []byte {
 
 // ProcessUsdt is the message of the same name.
 type ProcessUsdt struct {
-	Process    Fragment
-	Parent     Fragment
-	Path       string
-	Provider   string
-	Name       string
-	PolicyName string
-	Message    string
-	Args       []KprobeArgument
-	Tags       []string
-	Ancestors  []Fragment
-	Action     tetragon.KprobeAction
-	Flags      string
-	Suppressed uint64
+	Process     Fragment
+	Parent      Fragment
+	Path        string
+	Provider    string
+	Name        string
+	PolicyName  string
+	Message     string
+	Args        []KprobeArgument
+	Tags        []string
+	Ancestors   []Fragment
+	Action      tetragon.KprobeAction
+	Flags       string
+	Suppressed  uint64
+	Enforcement *Enforcement
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -4204,6 +4217,10 @@ func (m *ProcessUsdt) AppendJSON(b []byte) []byte {
 		b = strconv.AppendUint(b, m.Suppressed, 10)
 		b = append(b, '"')
 	}
+	if m.Enforcement != nil {
+		b = append(b, `,"enforcement":`...)
+		b = m.Enforcement.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -4271,6 +4288,13 @@ func (m *ProcessUsdt) AppendWire(b []byte) []byte {
 	if m.Suppressed != 0 {
 		b = append(b, 0xc0, 0x3e) // field 1000
 		b = binary.AppendUvarint(b, uint64(m.Suppressed))
+	}
+	if m.Enforcement != nil {
+		b = append(b, 0xca, 0x3e) // field 1001
+		b = append(b, 0)
+		at := len(b)
+		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
 	}
 	return b
 }
