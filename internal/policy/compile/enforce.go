@@ -129,6 +129,13 @@ func (c *compiler) killsInstead(h *hook) {
 
 // override makes a rule return an error in the place of the call.
 func (c *compiler) override(h *hook, a *policy.Action, do *plan.Actions) {
+	if h.user != nil {
+		if h.killInstead = c.opts.fallback; !h.killInstead {
+			c.d.Error(a.Action.Place, "cannot-override", "%s cannot be overridden: to change the registers of a user program is not supported yet", h.what()).
+				WithHint("Sigkill ends the process; option %s: sigkill does so where nothing else is possible", optionFallback)
+			return
+		}
+	}
 	if h.killInstead {
 		signal(sigkill, do)
 		c.killsInstead(h)
