@@ -427,6 +427,9 @@ func (h *Hook) does(a *Actions) string {
 		}
 		words = append(words, "the thread's next call of the enforcer "+what)
 	}
+	if a.Set != nil {
+		words = append(words, fmt.Sprintf("%s becomes %d in the memory of the process", h.nameOf(a.Set.Value), a.Set.To))
+	}
 	if a.Forget != 0 {
 		words = append(words, "what the enforcer was told of the thread is forgotten")
 	}

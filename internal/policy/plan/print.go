@@ -437,6 +437,9 @@ func (a *Actions) String() string {
 	if a.Forget != 0 {
 		words = append(words, fmt.Sprintf("forget verdict %x", uint64(a.Forget)))
 	}
+	if a.Set != nil {
+		words = append(words, fmt.Sprintf("set v%d to %d", a.Set.Value, a.Set.To))
+	}
 	if a.Enforcer {
 		words = append(words, fmt.Sprintf("signals of verdict %x", uint64(a.From)))
 	}
