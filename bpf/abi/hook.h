@@ -194,6 +194,7 @@ enum rule_flag {
 	RULE_OVERRIDE = 16, /* the call has to return `error` */
 	RULE_MONITOR = 32,  /* what it orders is not done, but counted */
 	RULE_LATER = 64,    /* the call is denied where its guard is asked, whose rule counts it */
+	RULE_SET = 128,	    /* `set` is written into the memory of the process */
 };
 
 /* One row of the map `rules`: what rule base+bit of a program orders. */
@@ -208,7 +209,7 @@ struct rule {
 	__u64 values;  /* bit n: value n counts for the rate limit; 0: all do */
 	__u64 signals; /* bit n: signal n+1 is sent to the current process */
 	__s32 error;   /* RULE_OVERRIDE */
-	__u32 pad;
+	__u32 set;     /* RULE_SET */
 };
 
 /* Per-CPU row of rule_stats. */
@@ -224,6 +225,8 @@ struct rule_stat {
 	__u64 monitor_override;
 	__u64 notify; /* calls whose process is dealt with at its next call of an enforcer */
 	__u64 monitor_notify;
+	__u64 set; /* calls in which an argument of the process was changed */
+	__u64 monitor_set;
 };
 
 /* What was ordered for the system call that a thread is in, until somebody asks who can deny it; or, with VERDICT_ANY, for its next call
@@ -251,7 +254,7 @@ struct hook_call {
 	__u32 buf;     /* scratch buffer */
 	__u8 words;
 	__u8 enforces; /* some rule orders a signal or an override: the record carries the verdict */
-	__s16 error;   /* what the function is made to return; 0: what it wants */
+	__s16 error;   /* what the function is made to return; 0: what it wants; positive: what was to be set was not */
 	__u64 sent;    /* signals, as in struct rule */
 	__u64 live[HOOK_WORDS];
 };

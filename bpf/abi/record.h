@@ -52,6 +52,7 @@ enum rec_flag {
 	REC_F_BAD_ENV = 4096,
 	REC_F_BAD_CGROUP = 8192,
 	REC_F_VERDICT = 16384, /* a call: rules ordered more than a record */
+	REC_F_UNSET = 32768,   /* ... and what they set was not written everywhere */
 };
 
 struct rec_fork {

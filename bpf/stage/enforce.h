@@ -63,6 +63,8 @@ __noinline __s64 enforce_count(__u32 row, __u64 sent)
 			__sync_fetch_and_add(&s->monitor_signal, 1);
 		if (r->flags & RULE_OVERRIDE)
 			__sync_fetch_and_add(&s->monitor_override, 1);
+		if (r->flags & RULE_SET)
+			__sync_fetch_and_add(&s->monitor_set, 1);
 		return ENFORCE_NONE;
 	}
 	if (r->signals & sent)
@@ -186,6 +188,26 @@ __noinline __u64 verdict_signals(__u64 id)
 	struct verdict *v = verdict_get(id);
 
 	return v ? v->signals : 0;
+}
+
+/* Writes what a rule sets to an address of the current process, which is in user memory or nothing is written. Returns 1 if
+ * it could not be. The kernel says in its log, once a program, that there is one that can. */
+__noinline __s64 enforce_set(__u32 row, __u64 addr)
+{
+	struct rule *r = bpf_map_lookup_elem(&rules, &row);
+	struct rule_stat *s;
+	__u32 stat, to;
+
+	if (!r || r->flags & RULE_MONITOR)
+		return 0;
+	to = r->set;
+	stat = r->stat;
+	if (bpf_probe_write_user((void *)addr, &to, sizeof(to)))
+		return 1;
+	s = bpf_map_lookup_elem(&rule_stats, &stat);
+	if (s)
+		__sync_fetch_and_add(&s->set, 1);
+	return 0;
 }
 
 #endif

@@ -359,7 +359,7 @@ __noinline __s64 hook_finish(struct hook_call *c)
 		return 0;
 	size = b->pos + (finish_fixed(c) + f->held) * 8;
 	if (c->enforces) {
-		b->r.h.flags = REC_F_VERDICT;
+		b->r.h.flags = c->error > 0 ? REC_F_VERDICT | REC_F_UNSET : REC_F_VERDICT;
 		*finish_word(b, 2 * c->words) = c->sent;
 	}
 	if (bounded(size) > VAL_END + 8 + HOOK_TAIL * 8) /* bound: the output below */

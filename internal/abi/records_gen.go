@@ -312,7 +312,7 @@ type Rule struct {
 	Values  uint64
 	Signals uint64
 	Error   int32
-	Pad     uint32
+	Set     uint32
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
@@ -328,7 +328,7 @@ const (
 	offRuleValues  = 24
 	offRuleSignals = 32
 	offRuleError   = 40
-	offRulePad     = 44
+	offRuleSet     = 44
 )
 
 // RuleStat is struct rule_stat.
@@ -344,11 +344,13 @@ type RuleStat struct {
 	MonitorOverride uint64
 	Notify          uint64
 	MonitorNotify   uint64
+	Set             uint64
+	MonitorSet      uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	RuleStatSize               = 88
+	RuleStatSize               = 104
 	offRuleStatMatched         = 0
 	offRuleStatPosted          = 8
 	offRuleStatLimited         = 16
@@ -360,6 +362,8 @@ const (
 	offRuleStatMonitorOverride = 64
 	offRuleStatNotify          = 72
 	offRuleStatMonitorNotify   = 80
+	offRuleStatSet             = 88
+	offRuleStatMonitorSet      = 96
 )
 
 // SlotState is struct slot_state.
@@ -689,6 +693,7 @@ const (
 	FlagBadEnv    = 4096
 	FlagBadCgroup = 8192
 	FlagVerdict   = 16384
+	FlagUnset     = 32768
 )
 
 // The values of enum rec_kind.
@@ -740,6 +745,7 @@ const (
 	RuleOverride     = 16
 	RuleMonitor      = 32
 	RuleLater        = 64
+	RuleSet          = 128
 )
 
 // The values of enum val_flag.
@@ -887,7 +893,7 @@ var layout = []struct {
 	{"Rule.Values", unsafe.Offsetof(Rule{}.Values), offRuleValues},
 	{"Rule.Signals", unsafe.Offsetof(Rule{}.Signals), offRuleSignals},
 	{"Rule.Error", unsafe.Offsetof(Rule{}.Error), offRuleError},
-	{"Rule.Pad", unsafe.Offsetof(Rule{}.Pad), offRulePad},
+	{"Rule.Set", unsafe.Offsetof(Rule{}.Set), offRuleSet},
 	{"RuleStat", unsafe.Sizeof(RuleStat{}), RuleStatSize},
 	{"RuleStat.Matched", unsafe.Offsetof(RuleStat{}.Matched), offRuleStatMatched},
 	{"RuleStat.Posted", unsafe.Offsetof(RuleStat{}.Posted), offRuleStatPosted},
@@ -900,6 +906,8 @@ var layout = []struct {
 	{"RuleStat.MonitorOverride", unsafe.Offsetof(RuleStat{}.MonitorOverride), offRuleStatMonitorOverride},
 	{"RuleStat.Notify", unsafe.Offsetof(RuleStat{}.Notify), offRuleStatNotify},
 	{"RuleStat.MonitorNotify", unsafe.Offsetof(RuleStat{}.MonitorNotify), offRuleStatMonitorNotify},
+	{"RuleStat.Set", unsafe.Offsetof(RuleStat{}.Set), offRuleStatSet},
+	{"RuleStat.MonitorSet", unsafe.Offsetof(RuleStat{}.MonitorSet), offRuleStatMonitorSet},
 	{"SlotState", unsafe.Sizeof(SlotState{}), SlotStateSize},
 	{"SlotState.Enabled", unsafe.Offsetof(SlotState{}.Enabled), offSlotStateEnabled},
 	{"TaskClass", unsafe.Sizeof(TaskClass{}), TaskClassSize},

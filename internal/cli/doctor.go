@@ -75,6 +75,7 @@ var uses = map[kernel.Feature]struct{ what, hint string }{
 	kernel.KprobeMulti: {"hooks on many functions at once", "one program for each function is attached instead, which takes longer; CONFIG_FPROBE brings it"},
 	kernel.Tracepoint:  {"policies on tracepoints", "mount -t tracefs nodev /sys/kernel/tracing"},
 	kernel.Modules:     {"policies on loadable modules, and on functions in them", "CONFIG_MODULES brings it"},
+	kernel.WriteUser:   {"Set: arguments of static probes are changed", "policies with Set are refused; an unlocked kernel with CONFIG_KPROBES brings it (lockdown=none)"},
 	kernel.Cgroup2:     {"hooks on connections where the kernel has no kprobes", "mount -t cgroup2 none /sys/fs/cgroup/unified"},
 }
 

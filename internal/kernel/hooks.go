@@ -40,10 +40,11 @@ const (
 	Uprobe      Feature = "uprobe"           // breakpoints in user programs
 	UprobeMulti Feature = "uprobe.multi"     // one link for many of them
 	ImaHash     Feature = "ima"              // hashes of files, for programs among the security modules
+	WriteUser   Feature = "probe_write_user" // programs may write into the memory of processes
 )
 
 // AllFeatures lists them, in the order in which they are preferred.
-var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, FmodCall, BpfLSM, Uprobe, UprobeMulti, ImaHash}
+var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, FmodCall, BpfLSM, Uprobe, UprobeMulti, ImaHash, WriteUser}
 
 // hookFacts are what is found out when a policy asks for it, once.
 type hookFacts struct {
@@ -153,6 +154,19 @@ func (f *Facts) try(x Feature) string {
 		}
 	case ImaHash:
 		return f.tryHash()
+	case WriteUser:
+		// The kernel says in its log that there is a program that can: it is loaded when somebody asks, never before.
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Name: "probe", Type: ebpf.Kprobe, License: "GPL",
+			Instructions: asm.Instructions{
+				asm.StoreImm(asm.R10, -8, 0, asm.Word), asm.Mov.Imm(asm.R1, 0), asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -8),
+				asm.Mov.Imm(asm.R3, 4), asm.FnProbeWriteUser.Call(), asm.Mov.Imm(asm.R0, 0), asm.Return(),
+			},
+		})
+		if err != nil {
+			return "the kernel lets no program write into the memory of processes: " + cause(err)
+		}
+		_ = p.Close()
 	default:
 		return "nobody knows how to find out"
 	}
@@ -204,13 +218,16 @@ func (f *Facts) tryHash() string {
 	return ""
 }
 
+// omitted is what an error of the verifier says of its log.
+var omitted = regexp.MustCompile(` \(\d+ line\(s\) omitted\)`)
+
 // cause is the innermost error, which says it shortest.
 func cause(err error) string {
 	for {
 		next := errors.Unwrap(err)
 		if next == nil {
 			s, _, _ := strings.Cut(err.Error(), "\n")
-			return s
+			return omitted.ReplaceAllString(s, "")
 		}
 		err = next
 	}

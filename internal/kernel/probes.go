@@ -47,7 +47,7 @@ func (f *Facts) Probes() []Probe {
 		{"batch_update", batchUpdate},
 		{"uprobe_refctroff", has(Uprobe)},
 		{"audit_loginuid", member("task_struct", "loginuid")},
-		{"probe_write_user", func() bool { return features.HaveProgramHelper(ebpf.Kprobe, asm.FnProbeWriteUser) == nil }},
+		{"probe_write_user", has(WriteUser)},
 		{"uprobe_regs_change", registersWritable},
 		{"mix_bpf_and_tail_calls", func() bool { return f.HasType("bpf_jit_poke_descriptor") }},
 		{"fentry", has(Fentry)},

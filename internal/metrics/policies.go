@@ -24,7 +24,7 @@ type Selector struct {
 	Label        string
 	Post, NoPost uint64
 
-	Signal, MonitorSignal, Override, MonitorOverride uint64
+	Signal, MonitorSignal, Override, MonitorOverride, Set, MonitorSet uint64
 }
 
 // Program is what serves a hook. Hooks of several policies at one place share it; what it does is then told of each.
@@ -142,7 +142,7 @@ func readSelectors(m *Metrics, send sender) {
 				what string
 			}{
 				{s.Post, "post"}, {s.NoPost, "nopost"}, {s.Signal, "signal"}, {s.MonitorSignal, "monitor_signal"},
-				{s.Override, "override"}, {s.MonitorOverride, "monitor_override"},
+				{s.Override, "override"}, {s.MonitorOverride, "monitor_override"}, {s.Set, "set"}, {s.MonitorSet, "monitor_set"},
 			} {
 				if x.n > 0 {
 					all.add(float64(x.n), append(labels[:6:6], x.what)...)

@@ -44,6 +44,7 @@ func probes() map[string]func() error {
 		"perf_mmap":          tellsMappings,
 		"uprobe":             hooksUserPrograms,
 		"uprobe_multi":       features.HaveBPFLinkUprobeMulti,
+		"write_user":         writesUser,
 		"modules":            func() error { return exists("/proc/modules") },
 		"compat32":           callsCompat,
 		"cgroup2":            func() error { return exists("/sys/fs/cgroup/cgroup.controllers") },
@@ -105,6 +106,14 @@ func needCorpus() error {
 // hooksUserPrograms asks for uprobes.
 func hooksUserPrograms() error {
 	return exists("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset")
+}
+
+// writesUser asks whether programs may write into the memory of processes.
+func writesUser() error {
+	if err := features.HaveProgramHelper(ebpf.Kprobe, asm.FnProbeWriteUser); err != nil {
+		return fmt.Errorf("%w: %w", errMissing, err)
+	}
+	return nil
 }
 
 func hasProgram(name string) error {

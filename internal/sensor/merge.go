@@ -165,6 +165,13 @@ func mergeRule(pl *plan.Plan, r *plan.Rule, where []int, number func(plan.Set) (
 			}
 		}
 	}
+	if r.Do.Set != nil {
+		set := *r.Do.Set
+		if err := value(&set.Value); err != nil {
+			return out, err
+		}
+		out.Do.Set = &set
+	}
 	out.Do.Track = slices.Clone(r.Do.Track)
 	kinds := map[bool]int{}
 	for i := range out.Do.Track {
@@ -237,7 +244,7 @@ func code(p *plan.Program) string {
 		if d.Notify != nil {
 			notify = *d.Notify
 		}
-		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t %x %x %t %v %x\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override, d.Later, d.From, d.Enforcer, notify, d.Forget)
+		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t %x %x %t %v %x %d\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override, d.Later, d.From, d.Enforcer, notify, d.Forget, setAt(&d))
 	}
 	for i := range p.Groups {
 		g := &p.Groups[i]
@@ -259,6 +266,14 @@ func code(p *plan.Program) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// setAt is which value a rule sets, -1: none. What to is in the table of rules.
+func setAt(d *plan.Actions) int {
+	if d.Set == nil {
+		return -1
+	}
+	return d.Set.Value
 }
 
 // face is what the events of a program show of its policies, as text. A program whose face changes may still have records
@@ -315,6 +330,10 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 				if d.Later != 0 {
 					r.Flags |= abi.RuleLater
 				}
+			}
+			if d.Set != nil {
+				r.Flags |= abi.RuleSet
+				r.Set = d.Set.To
 			}
 			if parts[i].monitor && d.Enforces() {
 				r.Flags |= abi.RuleMonitor

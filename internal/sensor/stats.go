@@ -42,6 +42,7 @@ type RuleStats struct {
 	Signal, MonitorSignal     uint64 // calls whose process was sent signals; would have been, but for the mode
 	Notify, MonitorNotify     uint64 // calls after which an enforcer does something; would have done
 	Override, MonitorOverride uint64 // calls that were denied; would have been
+	Set, MonitorSet           uint64 // calls in which an argument was changed; would have been
 }
 
 // Stats tells of each hook of a policy, in the order of the plan. Counters begin with Add, and go on over Replace for

@@ -145,6 +145,9 @@ func newLayout(p *plan.Program) *layout {
 			case do.Override:
 				o.enforces, o.signals = append(o.enforces, event.ActionOverride), append(o.signals, 0)
 			}
+			if do.Set != nil {
+				o.enforces, o.signals = append(o.enforces, event.ActionSet), append(o.signals, 0)
+			}
 			if do.Notify != nil {
 				o.later = append(o.later, event.ActionNotifyEnforcer)
 			}
@@ -299,7 +302,7 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 	}
 	h.Action, h.ReturnAction, h.Suppressed = o.action, o.returned, r.Held(rule)
 	if len(o.all) > 0 {
-		o.verdict(h, r.Monitored(rule), r.Sent())
+		o.verdict(h, r.Monitored(rule), r.Sent(), r.Flags&abi.FlagUnset != 0)
 	}
 	h.Args, h.Data = e.arguments(r, g.args), e.arguments(r, g.data)
 	if g.ret != nil && g.ret.value >= 0 {
@@ -342,20 +345,21 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 // sigkill is the signal that has an action of its own.
 const sigkill = 9
 
-// verdict tells what became of what a rule ordered.
-func (o *orders) verdict(h *event.Hook, monitored bool, sent uint64) {
+// verdict tells what became of what a rule ordered. unset: what was to be set could not be written.
+func (o *orders) verdict(h *event.Hook, monitored bool, sent uint64, unset bool) {
 	if monitored {
 		h.WouldDo = o.all
 		return
 	}
 	h.Done, h.Ordered = o.enforces, o.later
-	for _, s := range o.signals {
-		if s&^sent == 0 {
+	failed := func(i int) bool { return o.signals[i]&^sent != 0 || unset && o.enforces[i] == event.ActionSet }
+	for i := range o.signals {
+		if !failed(i) {
 			continue
 		}
 		h.Done = nil
-		for j, t := range o.signals { // rare: the process cannot be sent signals, or is killed anyway
-			if t&^sent == 0 {
+		for j := range o.signals { // rare: the process cannot be sent signals, is killed anyway, or its memory is not there
+			if !failed(j) {
 				h.Done = append(h.Done, o.enforces[j])
 			} else {
 				h.NotDone = append(h.NotDone, o.enforces[j])

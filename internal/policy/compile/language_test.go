@@ -32,6 +32,9 @@ var languageHooks = []struct{ name, yaml string }{
 	{"tracepoint", "  tracepoints:\n  - subsystem: raw_syscalls\n    event: sys_enter\n    args: [{index: 4}]\n%s"},
 	{"raw tracepoint", "  tracepoints:\n  - subsystem: sched\n    event: sched_process_exec\n    raw: true\n    args: [{index: 2, type: linux_binprm}]\n%s"},
 	{"LSM hook", "  lsmhooks:\n  - hook: file_open\n    args: [{index: 0, type: file}]\n%s"},
+	{"uprobe", "  uprobes:\n  - path: /prog\n    symbols: [greet]\n    args: [{index: 0, type: int}]\n%s"},
+	{"uretprobe", "  uprobes:\n  - path: /prog\n    symbols: [greet]\n    args: [{index: 0, type: int}]\n    return: true\n    returnArg: {index: 0, type: int}\n%s"},
+	{"static probe", "  usdts:\n  - path: /prog\n    provider: scenario\n    name: passed\n    args: [{index: 4, type: uint32}]\n%s"},
 }
 
 // languageParts are what a hook can have below its arguments: filters, actions, and their attributes.
@@ -56,7 +59,7 @@ var languageParts = []struct {
 		{"matchReturnArgs", `matchReturnArgs: [{index: 0, operator: LT, values: ["0"]}]`},
 		{"matchWorkloads", `matchWorkloads: {hostSelector: {}}`},
 	}},
-	{"Actions", "As an entry of matchActions; in the column of the return as one of matchReturnActions.", []struct{ name, yaml string }{
+	{"Actions", "As an entry of matchActions; in the columns of returns as one of matchReturnActions.", []struct{ name, yaml string }{
 		{"Post", `ACTIONS: [{action: Post}]`},
 		{"Post, rateLimit", `ACTIONS: [{action: Post, rateLimit: "5m"}]`},
 		{"Post, rateLimitScope", `ACTIONS: [{action: Post, rateLimit: "5m", rateLimitScope: global}]`},
@@ -106,7 +109,7 @@ var languageFields = []struct{ name, yaml string }{
 	{"data, current_task", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: string, source: current_task, resolve: comm}]}]\n"},
 	{"data, pt_regs", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: uint64, source: pt_regs, resolve: rdi}]}]\n"},
 	{"uprobes", "  uprobes: [{path: /bin/sh, offsets: [4096]}]\n"},
-	{"usdts", "  usdts: [{path: /bin/sh, provider: p, name: n}]\n"},
+	{"usdts", "  usdts: [{path: /prog, provider: scenario, name: passed}]\n"},
 	{"lsmhooks", "  lsmhooks: [{hook: file_open, args: [{index: 0, type: file}]}]\n"},
 }
 
@@ -123,7 +126,7 @@ func (l *language) verdict(k *kernel.Recorded, spec string) string {
 	src := "apiVersion: cilium.io/v1alpha1\nkind: TracingPolicy\nmetadata: {name: cell}\nspec:\n" + spec
 	pol, d := parse.YAML("", []byte(src), parse.Options{})
 	if pol != nil {
-		p, cd := compile.Compile(pol, k, compile.Options{})
+		p, cd := compile.Compile(pol, k, compile.Options{Open: openProgram})
 		if d = cd; p != nil {
 			for i := range p.Hooks {
 				switch h := &p.Hooks[i]; {
@@ -258,7 +261,7 @@ The last column names a scenario that shows it from outside.
 			p("| %s |", r.name)
 			for _, h := range languageHooks {
 				actions := "matchActions"
-				if h.name == "its return" {
+				if h.name == "its return" || h.name == "uretprobe" {
 					actions = "matchReturnActions"
 				}
 				body := "    selectors:\n    - " + strings.ReplaceAll(r.yaml, "ACTIONS", actions) + "\n"

@@ -83,6 +83,8 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 			signal(int(a.ArgSig.Value), do)
 		case "Override":
 			c.override(h, a, do)
+		case "Set":
+			c.setArg(h, a, do)
 		case "GetUrl":
 			if c.mayAsk(a.ArgURL, true) && !slices.Contains(do.URLs, a.ArgURL.Value) {
 				do.URLs = append(do.URLs, a.ArgURL.Value)
@@ -95,9 +97,6 @@ func (c *compiler) lowerList(h *hook, as []policy.Action, do *plan.Actions, last
 			c.notify(a, do)
 		case "CleanupEnforcerNotification":
 			do.Forget = c.enforcerVerdict()
-		case "Set":
-			c.d.Error(a.Action.Place, "not-yet-supported", "action %s is not supported yet", a.Action.Value).
-				WithHint("take it out; Sigkill, Signal, Override and NotifyEnforcer are there")
 		default:
 			c.d.Error(a.Action.Place, "unknown-action", "there is no action %q", a.Action.Value)
 		}
@@ -204,6 +203,31 @@ func (c *compiler) track(h *hook, a *policy.Action, do *plan.Actions) {
 	if t.value >= 0 {
 		do.Track = append(do.Track, plan.Track{Value: t.value, Forget: a.Action.Value == "UntrackSock"})
 	}
+}
+
+// setArg makes a rule change an argument of a static probe, of which the parser knows that the hook has it. It must lie in
+// memory, where the program looks at it again.
+func (c *compiler) setArg(h *hook, a *policy.Action, do *plan.Actions) {
+	n := a.ArgIndex.Value
+	switch {
+	case do.Set != nil:
+		c.d.Error(a.Place, "too-many-actions", "a selector has one Set")
+		return
+	case c.f.Lacks(kernel.WriteUser) != "":
+		c.d.Error(a.Place, "cannot-set", "kernel %s cannot do Set: %s", c.f.KernelRelease(), c.f.Lacks(kernel.WriteUser))
+		return
+	}
+	v := h.args[n].value
+	if v < 0 {
+		return // told
+	}
+	s := &h.plan.Values[v].Source
+	if i := len(s.Steps) - 1; i != 0 || s.Steps[0].Addr || s.Steps[0].Size != 4 || !s.Steps[0].User {
+		c.d.Error(a.ArgIndex.Place, "cannot-set", "args[%d] is not 4 bytes in the memory of the process, so it cannot be set", n).
+			WithNote("its arguments are at %s", h.user.place.Args)
+		return
+	}
+	do.Set = &plan.Set4{Value: v, To: uint32(a.ArgValue.Value)}
 }
 
 func (c *compiler) returnArgAction(h *hook, r *plan.Rule) {

@@ -154,6 +154,8 @@ func (h *Hook) look(f *Filter) (key, what string, cost int) {
 		return fmt.Sprint("class", f.Of), "which program the process runs", costBits
 	case f.Task == TaskPid:
 		return "pid", "the pid", costTest + 10
+	case f.Task == TaskHost:
+		return "host", "whether the process is in a container", costProperty + costTest
 	case f.Task == TaskVerdict:
 		return fmt.Sprint("verdict", f.Verdict), "whether this policy has ordered something for the system call", costProperty + costTest
 	case f.Task != TaskNone && f.Task < TaskFieldCount:
@@ -431,6 +433,9 @@ func (h *Hook) does(a *Actions) string {
 			what += " and brings it " + signalName(n.Signal)
 		}
 		words = append(words, "the thread's next call of the enforcer "+what)
+	}
+	if a.Set != nil {
+		words = append(words, fmt.Sprintf("%s becomes %d in the memory of the process", h.nameOf(a.Set.Value), a.Set.To))
 	}
 	if a.Forget != 0 {
 		words = append(words, "what the enforcer was told of the thread is forgotten")

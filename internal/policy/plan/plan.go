@@ -346,6 +346,7 @@ type Actions struct {
 	Notify      *Notify  // something is ordered of the policy's enforcer; nil: nothing
 	Forget      Verdict  // what was ordered under this name is over
 	From        Verdict  // Override: the error is what is kept under this name
+	Set         *Set4    // a value of the process is changed before it goes on; nil: none
 	URLs        []string // pages that the agent gets when it tells the event
 	Names       []string // ... names that it looks up
 	Baseline    bool     // matchNamespaceChanges or matchCapabilityChanges: what was found becomes the new baseline
@@ -353,7 +354,7 @@ type Actions struct {
 
 // Enforces says whether anything is ordered that changes what the process does.
 func (a *Actions) Enforces() bool {
-	return len(a.Signals) > 0 || a.Override || a.Enforcer || a.Notify != nil
+	return len(a.Signals) > 0 || a.Override || a.Enforcer || a.Notify != nil || a.Set != nil
 }
 
 // Notify is what a thread's next call of an enforcer comes to.
@@ -366,6 +367,12 @@ type Notify struct {
 // Verdict names what one program orders and another one carries out, later in the same thread; 0: none. The name of the same
 // order of the same policy is the same in every agent, so that programs of several generations understand each other.
 type Verdict uint64
+
+// Set4 writes 4 bytes to where a value of the hook was loaded from, in the memory of the process.
+type Set4 struct {
+	Value int
+	To    uint32
+}
 
 // Scope is what a rate limit counts by.
 type Scope uint8
@@ -446,6 +453,7 @@ const (
 	TaskNsTimeForChildren
 	TaskNsCgroup
 	TaskNsUser
+	TaskHost    // 1 if it is in no cgroup of a container, nor below one, else 0
 	TaskVerdict // 1 if something was ordered under Filter.Verdict that holds for the call under way, else 0
 	TaskFieldCount
 )

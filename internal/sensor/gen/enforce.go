@@ -75,6 +75,9 @@ func (b *body) enforce() {
 		if do.Override {
 			b.override(do)
 		}
+		if do.Set != nil {
+			b.set(i)
+		}
 		if n := do.Notify; n != nil {
 			signals := uint64(0)
 			if n.Signal > 0 {
@@ -139,6 +142,32 @@ func (b *body) newCall() {
 			b.c.add(verdict(v), call("verdict_drop"))
 		}
 	}
+}
+
+// set writes what a rule sets to where the value was loaded from.
+func (b *body) set(i int) {
+	c := b.c
+	v := b.p.Rules[i].Do.Set.Value
+	if v < 0 || v >= len(b.p.Values) || len(b.p.Values[v].Source.Steps) != 1 || b.p.Attach.User == nil {
+		b.fail("value %d cannot be set", v)
+		return
+	}
+	s := b.p.Values[v].Source
+	off := s.Steps[0].Off
+	s.Steps = nil
+	bad, done := c.label(), c.label()
+	b.source(&s, bad)
+	if off != int64(int32(off)) {
+		b.fail("an offset of %d bytes is out of reach", off)
+		return
+	}
+	c.add(
+		asm.Add.Imm(asm.R1, int32(off)), asm.JSLT.Imm(asm.R1, 0, bad), asm.Mov.Reg(asm.R2, asm.R1),
+		asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_set"), asm.JEq.Imm(asm.R0, 0, done),
+	)
+	c.here(bad)
+	c.add(asm.StoreImm(asm.R10, errorAt, 1, asm.Half))
+	c.here(done)
 }
 
 // noError is ENFORCE_NONE of bpf/abi/hook.h; the package's test compares them.
