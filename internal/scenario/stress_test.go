@@ -152,6 +152,7 @@ func TestStress(t *testing.T) {
 	wg.Go(func() { s.load(done) })
 	for i := 0; i < rounds || s.sum(s.tries) < n; i++ {
 		a = s.disturb(a)
+		fmt.Printf("%6d tries, %d went; to the agent: %v\n", s.sum(s.tries), s.sum(s.went), s.did)
 	}
 	close(done)
 	wg.Wait()
