@@ -183,11 +183,14 @@ __noinline __s64 verdict_error(__u64 id)
 	return v ? v->error : 0;
 }
 
-__noinline __u64 verdict_signals(__u64 id)
+/* The signals that were ordered. Where the call cannot be denied, kills: an error that was ordered is one too. */
+__noinline __u64 verdict_signals(__u64 id, __u64 kills)
 {
 	struct verdict *v = verdict_get(id);
 
-	return v ? v->signals : 0;
+	if (!v)
+		return 0;
+	return kills && v->error ? v->signals | KILL_BIT : v->signals;
 }
 
 /* Writes what a rule sets to an address of the current process, which is in user memory or nothing is written. Returns 1 if

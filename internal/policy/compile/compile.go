@@ -61,8 +61,6 @@ type compiler struct {
 	hooks []*hook // from passes expandHooks on
 	sets  map[string]int
 	files map[string]programFile // programs that are hooked, by path
-
-	enforcerKills bool // what the enforcer cannot deny is killed, and the policy says that this does
 }
 
 // hook is one hook of the policy on one function.
@@ -105,14 +103,15 @@ var passes = []struct {
 	{"refuse what is not supported yet", (*compiler).refuseLater},
 	{"read options", (*compiler).readOptions},
 	{"expand lists: a hook for each function", (*compiler).expandHooks},
-	{"expand macros", (*compiler).expandMacros},           // needs hooks
-	{"choose attach points", (*compiler).resolve},         // needs hooks
-	{"type arguments", (*compiler).typeArgs},              // needs how parameters are reached
-	{"lower selectors", (*compiler).lowerSelectors},       // needs types, macros
-	{"lower actions", (*compiler).lowerActions},           // needs rules
-	{"hook who denies for others", (*compiler).addGuards}, // needs complete rules
-	{"see who would be meant", (*compiler).checkActors},   // needs attach points and actions
-	{"see whether anybody calls", (*compiler).checkCalls}, // likewise
+	{"expand macros", (*compiler).expandMacros},                           // needs hooks
+	{"choose attach points", (*compiler).resolve},                         // needs hooks
+	{"see whether anything is left that enforces", (*compiler).checkLeft}, // needs attach points
+	{"type arguments", (*compiler).typeArgs},                              // needs how parameters are reached
+	{"lower selectors", (*compiler).lowerSelectors},                       // needs types, macros
+	{"lower actions", (*compiler).lowerActions},                           // needs rules
+	{"hook who denies for others", (*compiler).addGuards},                 // needs complete rules
+	{"see who would be meant", (*compiler).checkActors},                   // needs attach points and actions
+	{"see whether anybody calls", (*compiler).checkCalls},                 // likewise
 	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},

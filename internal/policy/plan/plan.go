@@ -326,6 +326,7 @@ type Actions struct {
 	Error       int32
 	Later       Verdict  // Override: the program itself cannot; the error is kept under this name for the hooks that have it in From
 	Enforcer    bool     // what is kept under From is carried out, signals too, and is over
+	Kills       bool     // Enforcer: an error that is kept kills, as the call cannot be denied
 	Notify      *Notify  // something is ordered of the policy's enforcer; nil: nothing
 	Forget      Verdict  // what was ordered under this name is over
 	From        Verdict  // Override: the error is what is kept under this name

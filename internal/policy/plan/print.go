@@ -442,6 +442,9 @@ func (a *Actions) String() string {
 	}
 	if a.Enforcer {
 		words = append(words, fmt.Sprintf("signals of verdict %x", uint64(a.From)))
+		if a.Kills {
+			words = append(words, "signal 9 for an error")
+		}
 	}
 	switch {
 	case a.Override && a.Later != 0:
