@@ -96,7 +96,7 @@ func (b *body) enforce() {
 				asm.LoadImm(asm.R4, int64(signals), asm.DWord), call("verdict_notify"))
 		}
 		if do.Forget != 0 {
-			c.add(verdict(do.Forget), call("verdict_drop"))
+			c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(do.Forget), asm.DWord), call("verdict_forget"))
 		}
 		if do.Enforcer {
 			c.add(verdict(do.From), call("verdict_drop"))
