@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	HooksMapCgroups           = "cgroups"
 	HooksMapClassEmpty        = "class_empty"
 	HooksMapClasses           = "classes"
 	HooksMapClassesBefore     = "classes_before"
@@ -69,6 +70,8 @@ const (
 	HooksVarAbiVerdicts       = "abi_verdicts"
 	HooksVarBodyFirst         = "body_first"
 	HooksVarBodyNext          = "body_next"
+	HooksVarCgroupZero        = "cgroup_zero"
+	HooksVarCgrpSubsys        = "cgrp_subsys"
 	HooksVarClassChanged      = "class_changed"
 	HooksVarClassHash         = "class_hash"
 	HooksVarClassKept         = "class_kept"
@@ -142,6 +145,7 @@ type HooksProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HooksMapSpecs struct {
+	Cgroups           *ebpf.MapSpec `ebpf:"cgroups"`
 	ClassEmpty        *ebpf.MapSpec `ebpf:"class_empty"`
 	Classes           *ebpf.MapSpec `ebpf:"classes"`
 	ClassesBefore     *ebpf.MapSpec `ebpf:"classes_before"`
@@ -194,6 +198,8 @@ type HooksVariableSpecs struct {
 	AbiVerdicts  *ebpf.VariableSpec `ebpf:"abi_verdicts"`
 	BodyFirst    *ebpf.VariableSpec `ebpf:"body_first"`
 	BodyNext     *ebpf.VariableSpec `ebpf:"body_next"`
+	CgroupZero   *ebpf.VariableSpec `ebpf:"cgroup_zero"`
+	CgrpSubsys   *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
 	ClassChanged *ebpf.VariableSpec `ebpf:"class_changed"`
 	ClassHash    *ebpf.VariableSpec `ebpf:"class_hash"`
 	ClassKept    *ebpf.VariableSpec `ebpf:"class_kept"`
@@ -232,6 +238,7 @@ func (o *HooksObjects) Close() error {
 //
 // It can be passed to LoadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HooksMaps struct {
+	Cgroups           *ebpf.Map `ebpf:"cgroups"`
 	ClassEmpty        *ebpf.Map `ebpf:"class_empty"`
 	Classes           *ebpf.Map `ebpf:"classes"`
 	ClassesBefore     *ebpf.Map `ebpf:"classes_before"`
@@ -255,6 +262,7 @@ type HooksMaps struct {
 
 func (m *HooksMaps) Close() error {
 	return _HooksClose(
+		m.Cgroups,
 		m.ClassEmpty,
 		m.Classes,
 		m.ClassesBefore,
@@ -308,6 +316,8 @@ type HooksVariables struct {
 	AbiVerdicts  *ebpf.Variable `ebpf:"abi_verdicts"`
 	BodyFirst    *ebpf.Variable `ebpf:"body_first"`
 	BodyNext     *ebpf.Variable `ebpf:"body_next"`
+	CgroupZero   *ebpf.Variable `ebpf:"cgroup_zero"`
+	CgrpSubsys   *ebpf.Variable `ebpf:"cgrp_subsys"`
 	ClassChanged *ebpf.Variable `ebpf:"class_changed"`
 	ClassHash    *ebpf.Variable `ebpf:"class_hash"`
 	ClassKept    *ebpf.Variable `ebpf:"class_kept"`

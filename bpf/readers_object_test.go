@@ -100,7 +100,7 @@ func TestReaders_task(t *testing.T) {
 	}
 	for name, want := range map[string]uint64{
 		"task_nspid_now": nspid, "task_cap_effective": hex("CapEff"), "task_cap_permitted": hex("CapPrm"), "task_cap_inheritable": hex("CapInh"),
-		"task_host_userns": 1, "task_compat": 0, "task_tracked": 0, "task_ns_changed": 0,
+		"task_host_userns": 1, "task_host": 1, "task_compat": 0, "task_tracked": 0, "task_ns_changed": 0,
 		"task_ns_uts": namespace(t, "uts"), "task_ns_ipc": namespace(t, "ipc"), "task_ns_mnt": namespace(t, "mnt"), "task_ns_pid": namespace(t, "pid"),
 		"task_ns_pid_for_children": namespace(t, "pid_for_children"), "task_ns_net": namespace(t, "net"), "task_ns_time": namespace(t, "time"),
 		"task_ns_time_for_children": namespace(t, "time_for_children"), "task_ns_cgroup": namespace(t, "cgroup"), "task_ns_user": namespace(t, "user"),

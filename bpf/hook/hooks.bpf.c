@@ -17,6 +17,7 @@
 #include "../arg/object.h"
 #include "../arg/task.h"
 #include "../arg/user.h"
+#include "../arg/workload.h"
 #include "class.h"
 #include "dispatch.h"
 
@@ -49,7 +50,7 @@ int library(void *ctx)
 	s += task_cred() + task_nspid_now() + task_cap_effective() + task_cap_permitted() + task_cap_inheritable();
 	s += task_host_userns() + task_cap_changed(v) + task_tracked() + task_ns_changed() + task_compat();
 	s += task_ns_uts() + task_ns_ipc() + task_ns_mnt() + task_ns_pid() + task_ns_pid_for_children() + task_ns_net();
-	s += task_ns_time() + task_ns_time_for_children() + task_ns_cgroup() + task_ns_user();
+	s += task_ns_time() + task_ns_time_for_children() + task_ns_cgroup() + task_ns_user() + task_host();
 	library_any = s; /* the compiler keeps all terms of a sum on the stack, which is full */
 	s = entry_seen(v, v) + entry_arg(v, v, v) + entry_drop(v, v);
 	s += class_word(v) + hook_finish(&c);

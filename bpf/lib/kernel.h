@@ -126,8 +126,8 @@ struct mm_struct {
 
 struct kernfs_node { const char *name; __u64 id; };
 struct cgroup_root { int hierarchy_id; };
-struct cgroup { struct kernfs_node *kn; struct cgroup_root *root; };
-struct cgroup_subsys_state { struct cgroup *cgroup; };
+struct cgroup_subsys_state { struct cgroup *cgroup; struct cgroup_subsys_state *parent; };
+struct cgroup { struct cgroup_subsys_state self; struct kernfs_node *kn; struct cgroup_root *root; };
 struct css_set {
 	struct cgroup_subsys_state *subsys[16]; /* only its address: user space takes the index from the kernel's types */
 	struct cgroup *dfl_cgrp;

@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include "../abi/record.h"
+#include "cgroup.h"
 #include "path.h"
 #include "peek.h"
 #include "ring.h"
@@ -16,12 +17,10 @@
 const volatile bool want_ns = false;   /* namespaces */
 const volatile bool want_file = false; /* real path of the file that is executed */
 const volatile bool want_env = false;
-const volatile __s32 cgrp_subsys = -1; /* index in css_set.subsys of the hierarchy that names containers; -1 unified */
-const volatile __s32 cgrp_hierarchy = 0; /* its id */
+const volatile __s32 cgrp_hierarchy = 0; /* id of the hierarchy that names containers */
 
 #define INLINE_ARGS 1024
 #define INLINE_ENV  2048
-#define CGROUP_NAME 128
 #define STRINGS	    (4 * 4096 + INLINE_ENV + INLINE_ARGS + 1024)
 
 struct scratch {
@@ -80,18 +79,6 @@ static __always_inline void fill_cred(struct rec_exec *r, const struct cred *cre
 	bpf_probe_read_kernel(r->caps, sizeof(r->caps),
 			      (void *)cred + bpf_core_field_offset(struct cred, cap_inheritable));
 	r->securebits = cred->securebits;
-}
-
-/* The leaf cgroup, in the hierarchy that names containers. */
-static __always_inline struct kernfs_node *cgroup_node(struct css_set *cs)
-{
-	struct cgroup_subsys_state *css = NULL;
-
-	if (cgrp_subsys < 0)
-		return cs && cs->dfl_cgrp ? cs->dfl_cgrp->kn : NULL;
-	bpf_probe_read_kernel(&css, sizeof(css),
-			      (void *)cs + bpf_core_field_offset(struct css_set, subsys) + cgrp_subsys * 8);
-	return BPF_CORE_READ(css, cgroup, kn);
 }
 
 /* Appends the leaf cgroup's name at s->s[pos]; returns the new pos. */

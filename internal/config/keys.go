@@ -263,7 +263,7 @@ func cacheRows() []row {
 			help: "memory of the agent, in user space and in the kernel together; sizes that are not given follow from it; 0: no limit"},
 		{key: "event-queue-size", def: "10000",
 			field: func(c *Config) any { return &c.EventQueueSize },
-			help:  "events that may wait for each subscriber"},
+			help:  "events that may wait for each subscriber; not given: as many as there is memory for, which are more"},
 		{key: "process-cache-size", def: "65536", field: func(c *Config) any { return &c.ProcessCacheSize },
 			help: "processes to remember, living and ended"},
 		{key: "process-cache-gc-interval", def: "30s",

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tetragon/internal/config"
+	"tetragon/internal/event/export"
 	"tetragon/internal/metrics"
 	"tetragon/internal/policy/registry"
 	"tetragon/internal/sensor"
@@ -22,11 +23,12 @@ import (
 
 // sizes are what the agent's buffers and tables may take at most.
 type sizes struct {
-	ring       int // bytes
-	dead       int // ended processes to remember
-	fileQueue  int // bytes, each
-	outQueue   int
-	streamRoom int // bytes, each stream; 0: as it comes
+	ring      int // bytes
+	dead      int // ended processes to remember
+	fileQueue int // bytes, each
+	outQueue  int
+	streams   int // bytes, all streams together; 0: as it comes
+	streamed  int // events, each stream; 0: no limit but the bytes
 }
 
 // What the parts of a budget are, where the configuration does not give a size itself. The rest is for the heap, which has
@@ -35,7 +37,7 @@ const (
 	ringShare   = 16 // a 16th of the budget, at most sensor.DefaultRingBytes
 	deadShare   = 8
 	queueShare  = 16
-	streamShare = 32
+	streamShare = 8
 	deadBytes   = 1 << 10 // of an ended process with its names, as BenchmarkTable and profiles of a busy machine have it
 
 	leastRing, leastQueue, leastDead = 256 << 10, 256 << 10, 1024
@@ -44,6 +46,9 @@ const (
 // plannedSizes divides the budget. Sizes that the configuration gives are taken as they are.
 func plannedSizes(cfg *config.Config, cpus int) sizes {
 	s := sizes{ring: ringBytes(cfg, cpus), dead: cfg.ProcessCacheSize}
+	if cfg.IsSet("event-queue-size") {
+		s.streamed = int(min(cfg.EventQueueSize, math.MaxInt))
+	}
 	total := uint64(cfg.MemoryBudget)
 	if total == 0 {
 		return s
@@ -57,7 +62,7 @@ func plannedSizes(cfg *config.Config, cpus int) sizes {
 	}
 	s.fileQueue = share(queueShare, leastQueue, 8<<20)
 	s.outQueue = share(queueShare, leastQueue, 4<<20)
-	s.streamRoom = share(streamShare, leastQueue, 16<<20)
+	s.streams = share(streamShare, leastQueue, export.DefaultStreamBytes)
 	return s
 }
 

@@ -219,7 +219,7 @@ func Run(ctx context.Context, o Options) error {
 		log.Info("policies are loaded and stay", "map_bytes", base.MapBytes())
 		return nil
 	}
-	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log})
+	l.sinks = export.NewSet(export.Options{Encoder: encoder, Ledger: ledger, Lane: lane, Log: log, StreamBytes: sizes.streams})
 	closeSinks := func() {
 		c, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
@@ -254,7 +254,7 @@ func Run(ctx context.Context, o Options) error {
 	now.Store(cfg)
 	// What others talk to. It listens before the first event, so that a client can wait for it.
 	so := server.Options{
-		Version: o.Version, Events: l.sinks, Filter: filters.offers, Queue: int(cfg.EventQueueSize), QueueBytes: sizes.streamRoom, Ledger: ledger,
+		Version: o.Version, Events: l.sinks, Filter: filters.offers, Queue: sizes.streamed, Ledger: ledger,
 		Notes: func() []string { return guard.notes(append(notes(lacks, base), memory.String())) }, Log: log, Level: level, Info: func() server.Info { return info(now.Load()) },
 		Policies: pols, DeprecatedPolicyRPC: cfg.EnableDeprecatedPolicyRPC, Calls: calls,
 		Processes: func(ctx context.Context, w server.ProcessesWanted) ([]server.Process, error) {

@@ -41,8 +41,8 @@ func parseBalance(text string) []stage {
 }
 
 // harmless are the reasons for which nothing is lost: the record changed the table and was never to be an event, the
-// process was known already, a filter did not want the event.
-var harmless = []string{"state_only", "already_known", "filtered"}
+// process was known already, a filter did not want the event, the client that was to have it has left.
+var harmless = []string{"state_only", "already_known", "filtered", "left"}
 
 // checkBalance holds an account to its promise: at each stage seen = delivered + drops by named reason, nothing pending,
 // and no drops but for reasons in allowed.

@@ -50,7 +50,8 @@ const DefaultRingBytes = 4 << 20
 type Base struct {
 	coll    *ebpf.Collection
 	pins    *Pins
-	spare   bool // task storage cannot be relied on, see lib/class.h
+	cgroups int32 // Facts.Cgroups.Subsys
+	spare   bool  // task storage cannot be relied on, see lib/class.h
 	links   []link.Link
 	iter    *link.Iter
 	missing []string
@@ -88,7 +89,7 @@ func Load(o Options) (*Base, error) {
 	// itself shows whether it mattered.
 	limitErr := rlimit.RemoveMemlock()
 
-	b := &Base{pins: o.Pins, rate: o.Rate, spare: !o.Facts.HasType("bpf_task_storage_get_recur")}
+	b := &Base{pins: o.Pins, rate: o.Rate, cgroups: o.Facts.Cgroups.Subsys, spare: !o.Facts.HasType("bpf_task_storage_get_recur")}
 	for _, h := range hooks {
 		if o.Facts.HasTracepoint(h.tracepoint) {
 			continue

@@ -102,6 +102,9 @@ func newTables(b *Base) (*tables, error) {
 	if t.layout, err = gen.ReadLayout(lib); err != nil {
 		return nil, err
 	}
+	if err := lib.Variables["cgrp_subsys"].Set(b.cgroups); err != nil {
+		return nil, fmt.Errorf("set constant cgrp_subsys: %w", err)
+	}
 	if t.hashed = b.spare; t.hashed {
 		if err := lib.Variables["class_hash"].Set(true); err != nil {
 			return nil, fmt.Errorf("set constant class_hash: %w", err)

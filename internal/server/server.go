@@ -44,15 +44,14 @@ type EventLog interface {
 
 // Options of a Server.
 type Options struct {
-	Version    string
-	Events     Events
-	Filter     filter.Options  // what filters of clients may ask for; pid_set always may
-	Queue      int             // events that wait for each stream
-	QueueBytes int             // bytes, likewise; 0: a default
-	Ledger     Balances        // nil: not told
-	Notes      func() []string // what this kernel lacks; nil: nothing
-	Info       func() Info     // nil: name and version only
-	Log        *slog.Logger
+	Version string
+	Events  Events
+	Filter  filter.Options  // what filters of clients may ask for; pid_set always may
+	Queue   int             // events that wait for each stream; 0: as many as there is memory for
+	Ledger  Balances        // nil: not told
+	Notes   func() []string // what this kernel lacks; nil: nothing
+	Info    func() Info     // nil: name and version only
+	Log     *slog.Logger
 
 	EventLog EventLog // nil: no JSON export
 
@@ -155,7 +154,7 @@ func (s *Server) events(req *tetragon.GetEventsRequest, stream grpc.ServerStream
 		return status.Errorf(codes.ResourceExhausted, "%d clients are reading events already", s.opts.MaxStreams)
 	}
 	defer s.streams.Add(-1)
-	so := export.SubscribeOptions{Queue: s.opts.Queue, QueueBytes: s.opts.QueueBytes, Filter: match}
+	so := export.SubscribeOptions{Queue: s.opts.Queue, Filter: match}
 	if fields != nil {
 		so.Fields = fields
 	}

@@ -74,12 +74,13 @@ type bench struct {
 	log    *syncBuffer
 }
 
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB) *bench { return newBenchOf(t, export.Options{}) }
+
+func newBenchOf(t testing.TB, o export.Options) *bench {
 	b := &bench{enc: new(fake), ledger: metrics.NewLedger(), lane: new(metrics.Lane), clock: newClock(), log: new(syncBuffer)}
-	b.Set = export.NewSet(export.Options{
-		Encoder: b.enc, Ledger: b.ledger, Lane: b.lane, Now: b.clock.Now,
-		Log: slog.New(slog.NewTextHandler(b.log, nil)),
-	})
+	o.Encoder, o.Ledger, o.Lane, o.Now = b.enc, b.ledger, b.lane, b.clock.Now
+	o.Log = slog.New(slog.NewTextHandler(b.log, nil))
+	b.Set = export.NewSet(o)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -124,6 +125,16 @@ func (b *bench) checkBalance(t testing.TB, stage string, seen, delivered uint64,
 	got := b.balance(t, stage)
 	if d := cmp.Diff(counts{seen, delivered, 0, dropped}, counts{got.Seen, got.Delivered, got.Pending, drops(got)}); d != "" {
 		t.Errorf("balance of %s (-want +got):\n%s", stage, d)
+	}
+}
+
+// checkStreams wants so many bytes taken by what waits for streams.
+func (b *bench) checkStreams(t testing.TB, bytes int) {
+	t.Helper()
+	for _, q := range b.Queues() {
+		if q.Sink == "grpc" && q.Bytes != bytes {
+			t.Errorf("streams hold %d bytes, want %d", q.Bytes, bytes)
+		}
 	}
 }
 
@@ -526,6 +537,116 @@ func TestSubscription_boundedBytes(t *testing.T) {
 		if ev, err := sub.Next(t.Context()); err != nil || len(ev) != len(large)+2 {
 			t.Fatalf("next: %d bytes, %v", len(ev), err)
 		}
+	}
+}
+
+// TestSubscription_leaves: what a client took before it left is delivered, to the event, and nothing else is.
+func TestSubscription_leaves(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		next      int // calls of Next
+		delivered uint64
+	}{
+		{"takes nothing", 0, 0},
+		{"the last was not sent", 4, 3},
+		{"all but the last", 10, 9},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			sub, err := b.Subscribe(export.SubscribeOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Batch(numbered("e", 10))
+			for range tt.next {
+				if _, err := sub.Next(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sub.Close()
+			b.Batch(events("nobody"))
+			b.checkBalance(t, "grpc", 10, tt.delivered, map[string]uint64{"left": 10 - tt.delivered})
+			b.checkStreams(t, 0)
+		})
+	}
+}
+
+// TestSubscription_sharedMemory: a stream that stands still gets half of the memory, a second one a third, and whoever
+// comes then still gets something; all is given back.
+func TestSubscription_sharedMemory(t *testing.T) {
+	const all, each = 12 << 20, 64 << 10
+	b := newBenchOf(t, export.Options{StreamBytes: all})
+	large := events(strings.Repeat("x", each))
+	var subs []*export.Subscription
+	for i := range 3 {
+		sub, err := b.Subscribe(export.SubscribeOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subs = append(subs, sub)
+		for range 2 * all / each {
+			b.Batch(large)
+		}
+		got := int(sub.Balance().Pending) * each
+		if i == 0 && (got < all/2*8/10 || got > all/2) {
+			t.Errorf("the first stream got %d bytes, want half of %d", got, all)
+		}
+		if got == 0 {
+			t.Errorf("stream %d got nothing", i)
+		}
+	}
+	for _, q := range b.Queues() {
+		if q.Sink == "grpc" && q.Bytes > all+3*2*each {
+			t.Errorf("streams hold %d bytes of %d", q.Bytes, all)
+		}
+	}
+	for _, sub := range subs {
+		sub.Close()
+	}
+	b.Batch(large)
+	b.checkStreams(t, 0)
+}
+
+// TestBehind_waitsForStreamsUntilTheyLose: the lane waits for a stream that is late, and not for one that is slow.
+func TestBehind_waitsForStreamsUntilTheyLose(t *testing.T) {
+	b := newBenchOf(t, export.Options{StreamBytes: 1 << 20})
+	sub, err := b.Subscribe(export.SubscribeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	evs := numbered(strings.Repeat("x", 1000), 40)
+	next := func() {
+		if _, err := sub.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Batch(evs)
+	next() // it is there
+	if b.Behind() {
+		t.Error("is waited for with little in its queue")
+	}
+	for range 8 {
+		b.Batch(evs)
+	}
+	if !b.Behind() {
+		t.Error("is not waited for with most of its queue full")
+	}
+	for drops(sub.Balance())["queue_full"] == 0 {
+		b.Batch(evs)
+	}
+	if b.Behind() {
+		t.Error("is waited for though it has lost events")
+	}
+	for sub.Balance().Pending > 40 { // chunks are counted when they are empty
+		next()
+	}
+	for range 9 {
+		b.Batch(evs)
+	}
+	next()
+	if !b.Behind() {
+		t.Error("is not waited for again after it has caught up")
 	}
 }
 

@@ -36,12 +36,19 @@ type Pruner interface {
 
 // Options of a Set.
 type Options struct {
-	Encoder Encoder
-	Ledger  *metrics.Ledger
-	Lane    *metrics.Lane // counters for Prometheus; nil: not counted
-	Log     *slog.Logger  // nil: silent
-	Now     func() time.Time
+	Encoder     Encoder
+	Ledger      *metrics.Ledger
+	Lane        *metrics.Lane // counters for Prometheus; nil: not counted
+	Log         *slog.Logger  // nil: silent
+	StreamBytes int           // that may wait for all subscribers together; 0: DefaultStreamBytes
+	Now         func() time.Time
 }
+
+// DefaultStreamBytes is most of a second of 50,000 events, for each of two clients.
+const DefaultStreamBytes = 64 << 20
+
+// streamStage is the stage of all subscribers together.
+const streamStage = "grpc"
 
 // Set is all sinks. Batch and Close belong to the lane; the rest is safe for concurrent use.
 type Set struct {
@@ -50,8 +57,9 @@ type Set struct {
 	log  *slog.Logger
 	now  func() time.Time
 
-	all  *metrics.Stage // of all subscribers together, also of those that have gone
-	next atomic.Uint64  // number of the last subscriber
+	all     *metrics.Stage // of all subscribers together, also of those that have gone
+	next    atomic.Uint64  // number of the last subscriber
+	streams pool           // what waits for them
 
 	sinks atomic.Pointer[[]*sink] // replaced, never changed
 
@@ -75,7 +83,11 @@ func NewSet(o Options) *Set {
 		s.now = time.Now
 	}
 	s.sinks.Store(new([]*sink))
-	s.all = o.Ledger.Stage("grpc", reasons[:]...)
+	s.streams.size = o.StreamBytes
+	if s.streams.size <= 0 {
+		s.streams.size = DefaultStreamBytes
+	}
+	s.all = o.Ledger.Stage(streamStage, reasons[:]...)
 	return s
 }
 
@@ -110,6 +122,7 @@ func (s *Set) Batch(evs []event.Event) {
 	now := s.now()
 	for _, k := range sinks {
 		k.choose(now)
+		k.slow = k.slow && !k.q.upToDate()
 	}
 	for i := range evs {
 		s.give(&evs[i], sinks, now)
@@ -120,12 +133,12 @@ func (s *Set) Batch(evs []event.Event) {
 	}
 }
 
-// Behind says whether a file or standard output has more than half of its queue to write, and is writing: a lane that has
-// somewhere else to leave events for a while loses none then. Streams are not waited for, nor is what stands still, as a
-// terminal that nobody reads. Lane only.
+// Behind says whether a sink has more than half of its queue to write, and is writing: a lane that has somewhere else to leave
+// events for a while loses none then. What stands still is not waited for, as a terminal that nobody reads, nor is a stream
+// that has lost events: that one is slow, and not late. Lane only.
 func (s *Set) Behind() bool {
 	for _, k := range *s.sinks.Load() {
-		if k.finished != nil && k.q.behind() {
+		if k.q.behind() && !k.slow {
 			return true
 		}
 	}
@@ -165,13 +178,20 @@ type Queue struct {
 	Bytes, MaxBytes int
 }
 
-// Queues tells what waits for each sink.
+// Queues tells what waits for each sink; all streams are one.
 func (s *Set) Queues() []Queue {
 	var out []Queue
+	streams := Queue{Sink: streamStage, MaxBytes: s.streams.size}
 	for _, k := range *s.sinks.Load() {
-		out = append(out, k.q.state(k.name))
+		q := k.q.state(k.name)
+		if k.q.pool == nil {
+			out = append(out, q)
+			continue
+		}
+		streams.Events += q.Events
+		streams.Bytes += q.Bytes
 	}
-	return out
+	return append(out, streams)
 }
 
 // give encodes one event into the queues of the sinks that want it. Where two sinks share a format, the second copies
@@ -273,7 +293,8 @@ const (
 	rateLimit           // more than the limit allows in this minute
 	queueFull           // the sink did not keep up
 	writeError          // the file or pipe refused it
-	closed              // the sink was closed first
+	closed              // the agent stopped first
+	left                // the client left first
 	notEncodable        // the encoder wrote nothing
 	numReasons   = iota
 )
@@ -282,7 +303,7 @@ const (
 const QueueFull = "queue_full"
 
 var reasons = [numReasons]string{
-	filtered: "filtered", rateLimit: "rate_limit", queueFull: QueueFull, writeError: "write_error", closed: "closed",
+	filtered: "filtered", rateLimit: "rate_limit", queueFull: QueueFull, writeError: "write_error", closed: "closed", left: "left",
 	notEncodable: "not_encodable",
 }
 
@@ -302,6 +323,7 @@ type sink struct {
 	// Of the lane.
 	count counts
 	owed  debts
+	slow  bool // a stream that has lost events since it last kept up
 
 	next atomic.Pointer[Choice] // what the sink takes from the next batch on; nil: nothing has changed
 
@@ -341,9 +363,10 @@ func (k *sink) wants(ev *event.Event, now time.Time) bool {
 	case accepted:
 		return true
 	case full:
+		k.slow = k.finished == nil
 		k.drop(queueFull, ev)
 	case shut:
-		k.count.dropped[closed]++
+		k.count.dropped[k.ended()]++
 	}
 	return false
 }
@@ -367,7 +390,7 @@ func (k *sink) finish(c *chunk, at int) {
 // flush lets the consumer have the batch and moves its counts to the ledger.
 func (k *sink) flush(lane *metrics.Lane) {
 	if lost := k.q.flush(); lost > 0 {
-		k.count.dropped[closed] += uint64(lost)
+		k.count.dropped[k.ended()] += uint64(lost)
 	}
 	c := &k.count
 	if c.seen == 0 {
@@ -414,7 +437,7 @@ func (k *sink) end(ctx, short context.Context) error {
 		for k.q.busy() {
 			select {
 			case <-short.Done():
-				k.abandon()
+				k.abandon(closed)
 			case <-time.After(time.Millisecond): // the client's pace is not ours to be told of
 			}
 		}
@@ -425,21 +448,33 @@ func (k *sink) end(ctx, short context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	if left := k.abandon(); left > 0 {
+	if left := k.abandon(closed); left > 0 {
 		return fmt.Errorf("close %s: %d events not written: %w", k.name, left, ctx.Err())
 	}
 	return nil
 }
 
-// abandon drops what is in the queue.
-func (k *sink) abandon() int {
-	left := k.q.abandon()
-	if left > 0 {
-		for _, st := range k.stages {
-			st.Drop(closed, uint64(left))
+// abandon drops what is in the queue, for a reason, and counts what was taken of it before.
+func (k *sink) abandon(reason int) int {
+	rest, taken := k.q.abandon()
+	for _, st := range k.stages {
+		if taken > 0 {
+			st.Deliver(uint64(taken))
+		}
+		if rest > 0 {
+			st.Drop(reason, uint64(rest))
 		}
 	}
-	return left
+	return rest
+}
+
+// ended is the reason for what comes when the sink takes nothing any more: streams end before the set does only when the
+// client leaves.
+func (k *sink) ended() int {
+	if k.finished == nil {
+		return left
+	}
+	return closed
 }
 
 // countLines returns the number of lines in b.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 
 	"tetragon/internal/metrics"
@@ -13,8 +14,8 @@ import (
 
 // SubscribeOptions say what a subscriber gets.
 type SubscribeOptions struct {
-	Queue      int     // events that may wait; 0: 10000
-	QueueBytes int     // bytes that may wait; 0: 16 MiB
+	Queue      int     // events that may wait; 0: as many as there is memory for
+	QueueBytes int     // bytes that may wait; 0: what there is in Options.StreamBytes
 	Filter     Matcher // nil: everything
 	Fields     Pruner  // nil: events are whole
 }
@@ -29,6 +30,7 @@ type Subscription struct {
 
 	chunk *chunk // of the last pop; nil: none
 	rest  []byte // of it, events that were not returned yet
+	given bool   // an event of it is the caller's
 
 	once sync.Once
 }
@@ -36,17 +38,18 @@ type Subscription struct {
 // Subscribe adds a reader, which gets events from the next batch on. It must be closed.
 func (s *Set) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	if o.Queue <= 0 {
-		o.Queue = 10000
+		o.Queue = math.MaxInt
 	}
 	if o.QueueBytes <= 0 {
-		o.QueueBytes = 16 << 20
+		o.QueueBytes = math.MaxInt
 	}
-	name := fmt.Sprintf("grpc#%d", s.next.Add(1))
+	name := fmt.Sprintf("%s#%d", streamStage, s.next.Add(1))
 	own := s.opts.Ledger.Stage(name, reasons[:]...)
 	k := &sink{
 		name: name, format: wire, match: o.Filter, prune: o.Fields, q: newQueue(subscriberChunk, o.QueueBytes, o.Queue, s.now),
 		stages: []*metrics.Stage{own, s.all},
 	}
+	k.q.pool = &s.streams
 	if err := s.add(k); err != nil {
 		s.opts.Ledger.Remove(own)
 		return nil, err
@@ -54,14 +57,18 @@ func (s *Set) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	return &Subscription{set: s, sink: k, stage: own}, nil
 }
 
-// Next returns the next event as a GetEventsResponse in wire format. The bytes are valid until the next call. After the
-// set was closed it returns what waits, then ErrClosed.
+// Next returns the next event as a GetEventsResponse in wire format. The bytes are valid until the next call, which also
+// says that the event was delivered. After the set was closed it returns what waits, then ErrClosed.
 func (s *Subscription) Next(ctx context.Context) ([]byte, error) {
+	if s.given {
+		s.given = false
+		s.chunk.taken.Add(1)
+	}
 	for {
 		if len(s.rest) > 0 {
 			n := int(binary.LittleEndian.Uint32(s.rest))
 			ev := s.rest[4 : 4+n]
-			s.rest = s.rest[4+n:]
+			s.rest, s.given = s.rest[4+n:], true
 			return ev, nil
 		}
 		if s.chunk != nil {
@@ -87,11 +94,12 @@ func (s *Subscription) Next(ctx context.Context) ([]byte, error) {
 // Balance is what the subscriber saw, got and lost so far.
 func (s *Subscription) Balance() metrics.Balance { return s.stage.Read() }
 
-// Close ends the subscription. What it did not take is counted as dropped; its counts stay in those of all subscribers.
+// Close ends the subscription: the subscriber has left. What it did not take is counted so, and what it has taken as
+// delivered, but for the event of the last Next; its counts stay in those of all subscribers.
 func (s *Subscription) Close() {
 	s.once.Do(func() {
 		s.set.remove(s.sink)
-		s.sink.abandon()
+		s.sink.abandon(left)
 		s.set.opts.Ledger.Remove(s.stage)
 	})
 }

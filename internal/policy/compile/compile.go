@@ -61,6 +61,8 @@ type compiler struct {
 	hooks []*hook // from passes expandHooks on
 	sets  map[string]int
 	files map[string]programFile // programs that are hooked, by path
+
+	forPolicy *plan.Filter // all rules have it: the workloads that the policy is for; nil: it is for all
 }
 
 // hook is one hook of the policy on one function.
@@ -100,7 +102,7 @@ var passes = []struct {
 	name string
 	run  func(*compiler)
 }{
-	{"refuse what is not supported yet", (*compiler).refuseLater},
+	{"see which workloads are meant", (*compiler).checkWorkloads},
 	{"read options", (*compiler).readOptions},
 	{"expand lists: a hook for each function", (*compiler).expandHooks},
 	{"expand macros", (*compiler).expandMacros},                           // needs hooks

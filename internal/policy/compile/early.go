@@ -20,24 +20,6 @@ type options struct {
 	method   string // how an enforcer denies; empty: as the kernel allows
 }
 
-// refuseLater names what the language has and this program does not execute yet.
-func (c *compiler) refuseLater() {
-	p := c.pol
-	for _, s := range []struct {
-		l    *policy.LabelSelector
-		name string
-	}{{p.PodSelector, "podSelector"}, {p.ContainerSelector, "containerSelector"}, {p.HostSelector, "hostSelector"}, {p.NodeSelector, "nodeSelector"}} {
-		if s.l != nil {
-			c.d.Error(s.l.Place, "not-yet-supported", "selecting workloads (%s) is not supported yet", s.name).
-				WithHint("take it out; the policy then holds for all processes")
-		}
-	}
-	if p.Kind == policy.KindNamespaced {
-		c.d.Error(p.Place, "not-yet-supported", "a policy for one namespace is not supported yet").
-			WithHint("kind: TracingPolicy holds for all processes")
-	}
-}
-
 func (c *compiler) readOptions() {
 	for _, o := range c.pol.Options {
 		switch o.Name.Value {

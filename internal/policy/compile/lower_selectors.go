@@ -54,6 +54,11 @@ func (c *compiler) lowerSelectors() {
 			h.plan.Rules = append(h.plan.Rules, r)
 			c.shadowed(h, i)
 		}
+		for i := range h.plan.Rules {
+			if r := &h.plan.Rules[i]; c.forPolicy != nil && !h.enforcer { // an enforcer sees only whom the policy's hooks told it of
+				r.Filters = append([]plan.Filter{*c.forPolicy}, r.Filters...)
+			}
+		}
 	}
 }
 
@@ -108,8 +113,10 @@ func (c *compiler) lowerTask(s *policy.Selector, r *plan.Rule) {
 		c.lowerCapabilityChanges(&s.CapabilityChanges[i], add)
 		r.Do.Baseline = true
 	}
-	if s.Workloads != nil {
-		c.d.Error(s.Workloads.Place, "not-yet-supported", "selecting workloads (matchWorkloads) is not supported yet")
+	if w := s.Workloads; w != nil {
+		if f := c.lowerWorkloads(workloads{w.PodSelector, w.ContainerSelector, w.HostSelector}); f != nil {
+			add(*f)
+		}
 	}
 }
 

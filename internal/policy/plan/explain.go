@@ -149,6 +149,8 @@ func (h *Hook) look(f *Filter) (key, what string, cost int) {
 		return fmt.Sprint("class", f.Of), "which program the process runs", costBits
 	case f.Task == TaskPid:
 		return "pid", "the pid", costTest + 10
+	case f.Task == TaskHost:
+		return "host", "whether the process is in a container", costProperty + costTest
 	case f.Task == TaskVerdict:
 		return fmt.Sprint("verdict", f.Verdict), "whether this policy has ordered something for the system call", costProperty + costTest
 	case f.Task != TaskNone && f.Task < TaskFieldCount:

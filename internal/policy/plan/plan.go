@@ -437,6 +437,7 @@ const (
 	TaskNsTimeForChildren
 	TaskNsCgroup
 	TaskNsUser
+	TaskHost    // 1 if it is in no cgroup of a container, nor below one, else 0
 	TaskVerdict // 1 if something was ordered under Filter.Verdict that holds for the call under way, else 0
 	TaskFieldCount
 )

@@ -309,7 +309,7 @@ var (
 	taskNames  = [TaskFieldCount]string{
 		"", "pid", "nspid", "cap_effective", "cap_permitted", "cap_inheritable", "host_userns", "cap_effective_changed",
 		"cap_permitted_changed", "cap_inheritable_changed", "ns_changed", "tracked", "ns_uts", "ns_ipc", "ns_mnt", "ns_pid",
-		"ns_pid_for_children", "ns_net", "ns_time", "ns_time_for_children", "ns_cgroup", "ns_user", "verdict",
+		"ns_pid_for_children", "ns_net", "ns_time", "ns_time_for_children", "ns_cgroup", "ns_user", "host", "verdict",
 	}
 	relationNames = [...]string{"process", "process or ancestor", "parent", "ancestor"}
 	textWords     = map[FilterKind]string{

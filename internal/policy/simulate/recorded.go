@@ -44,6 +44,7 @@ type call struct {
 type process struct {
 	Pid    *uint32 `json:"pid"`
 	Binary string  `json:"binary"`
+	Docker string  `json:"docker"`
 	Cap    *struct {
 		Permitted   []string `json:"permitted"`
 		Effective   []string `json:"effective"`
@@ -296,6 +297,12 @@ func (t *told) task(f plan.Task) (n uint64, why string) {
 		}
 		t.note("namespaces are those at exec")
 		if ns.IsHost {
+			return 1, ""
+		}
+		return 0, ""
+	}
+	if f == plan.TaskHost {
+		if p.Docker == "" {
 			return 1, ""
 		}
 		return 0, ""

@@ -350,7 +350,7 @@ var taskReaders = map[plan.Task]string{
 	plan.TaskTracked: "task_tracked", plan.TaskNsUts: "task_ns_uts", plan.TaskNsIpc: "task_ns_ipc", plan.TaskNsMnt: "task_ns_mnt",
 	plan.TaskNsPidNs: "task_ns_pid", plan.TaskNsPidForChildren: "task_ns_pid_for_children", plan.TaskNsNet: "task_ns_net",
 	plan.TaskNsTime: "task_ns_time", plan.TaskNsTimeForChildren: "task_ns_time_for_children", plan.TaskNsCgroup: "task_ns_cgroup",
-	plan.TaskNsUser: "task_ns_user",
+	plan.TaskNsUser: "task_ns_user", plan.TaskHost: "task_host",
 }
 
 // capChanges are the numbers of task_cap_changed's capability sets.
