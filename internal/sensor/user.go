@@ -201,6 +201,19 @@ func (h *userHook) end(do func(*hold) error) error {
 
 // hold attaches to a file, after what the hook holds already. u.mu is held.
 func (h *userHook) hold(o *openFile) error {
+	if d := h.a.User.Digests; len(d) > 0 {
+		ok, other, err := o.f.Is(d)
+		if err == nil && !ok {
+			err = fmt.Errorf("it is another program, which is not hooked: it has %s", other)
+			if i := len(h.holds) - 1; i >= 0 && h.holds[i].file.same(o.id) { // what the hook was for is gone from the file
+				err = errors.Join(err, h.holds[i].end())
+				h.holds = h.holds[:i]
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
 	places, err := h.places(o.f)
 	if err != nil {
 		return err

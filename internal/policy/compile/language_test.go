@@ -109,6 +109,7 @@ var languageFields = []struct{ name, yaml string }{
 	{"data, current_task", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: string, source: current_task, resolve: comm}]}]\n"},
 	{"data, pt_regs", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: uint64, source: pt_regs, resolve: rdi}]}]\n"},
 	{"uprobes", "  uprobes: [{path: /bin/sh, offsets: [4096]}]\n"},
+	{"uprobes, binaryDigests", "  uprobes: [{path: /prog, symbols: [greet], binaryDigests: [\"build-id:deadbeef\"]}]\n"},
 	{"usdts", "  usdts: [{path: /prog, provider: scenario, name: passed}]\n"},
 	{"lsmhooks", "  lsmhooks: [{hook: file_open, args: [{index: 0, type: file}]}]\n"},
 }

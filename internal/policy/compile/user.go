@@ -24,8 +24,9 @@ type userHook struct {
 	place   plan.Place
 	addr    bool // place.Offset is an address yet
 	usdt    *policy.Usdt
-	args    []elf.Arg // of a static probe
-	machine string    // of the file; empty if it is not known
+	uprobe  *policy.Uprobe // nil for static probes
+	args    []elf.Arg      // of a static probe
+	machine string         // of the file; empty if it is not known
 }
 
 // programFile is a program that was looked at.
@@ -69,20 +70,20 @@ func (c *compiler) absolute(path policy.Text) string {
 
 // expandUprobe makes a hook of each place that the entry names.
 func (c *compiler) expandUprobe(i int, u *policy.Uprobe) {
-	if len(u.Digests) > 0 {
-		c.d.Error(u.Digests[0].Place, "not-yet-supported", "comparing the program with a digest (binaryDigests) is not supported yet").
-			WithHint("take it out")
+	var digests []string
+	for _, d := range u.Digests {
+		digests = append(digests, strings.ToLower(strings.TrimSpace(d.Value)))
 	}
 	path := c.absolute(u.Path)
 	add := func(n int, call string, at policy.Place, place plan.Place, addr bool) {
-		place.Path = path
+		place.Path, place.Digests = path, digests
 		if n < len(u.RefCtrOffset) {
 			place.RefCtr = uint64(u.RefCtrOffset[n].Value)
 		}
 		c.hooks = append(c.hooks, &hook{
 			common: &u.Common, section: "uprobes", index: i, call: call, at: at,
 			kprobe: &policy.Kprobe{Common: u.Common, Return: u.Return, ReturnArg: u.ReturnArg, Data: u.Data},
-			user:   &userHook{path: u.Path, place: place, addr: addr},
+			user:   &userHook{path: u.Path, place: place, addr: addr, uprobe: u},
 		})
 	}
 	for n, s := range u.Symbols {
@@ -156,6 +157,9 @@ func (c *compiler) lookAt(h *hook, b plan.Backend) bool {
 		return false
 	case errors.Is(err, os.ErrNotExist) && c.o.Open == nil:
 		return true
+	case errors.Is(err, os.ErrNotExist) && len(u.place.Digests) > 0:
+		c.d.Error(u.path.Place, "user-program", "%s is not there, so it has no digest", u.place.Path).WithHint("add the policy when it is there")
+		return false
 	case errors.Is(err, os.ErrNotExist):
 		c.d.Warn(u.path.Place, "user-program-missing", "%s is not there; it is hooked when it comes", u.place.Path)
 		return true
@@ -165,6 +169,9 @@ func (c *compiler) lookAt(h *hook, b plan.Backend) bool {
 	}
 	if u.machine = f.Machine(); u.machine != runtime.GOARCH {
 		c.d.Error(u.path.Place, "user-program", "%s is a program for %s; this machine is %s", u.place.Path, u.machine, runtime.GOARCH)
+		return false
+	}
+	if len(u.place.Digests) > 0 && !c.hasDigest(h, f) {
 		return false
 	}
 	switch {
@@ -199,6 +206,24 @@ func (c *compiler) lookAt(h *hook, b plan.Backend) bool {
 		}
 	}
 	return c.lookAtGo(h, f, b)
+}
+
+// hasDigest compares a program with the digests that the policy names. The sensor does so again with what it attaches to.
+func (c *compiler) hasDigest(h *hook, f *elf.File) bool {
+	u := h.user
+	at := u.uprobe.Digests[0].Place
+	ok, other, err := f.Is(u.place.Digests)
+	switch {
+	case err != nil:
+		c.d.Error(at, "user-program", "%s: %v", u.place.Path, err)
+	case !ok && u.uprobe.DigestFailure.Value:
+		h.plan.Rejected = true
+		c.inactive(h, fmt.Sprintf("%s is another program: it has %s", u.place.Path, other))
+	case !ok:
+		c.d.Error(at, "other-digest", "%s is another program: it has %s", u.place.Path, other).
+			WithHint("ignore: {digestVerificationFailure: true} loads the policy without this hook")
+	}
+	return ok
 }
 
 // lookAtGo says what is different in programs that Go made.
