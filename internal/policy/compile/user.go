@@ -22,7 +22,8 @@ import (
 type userHook struct {
 	path    policy.Text
 	place   plan.Place
-	addr    bool // place.Offset is an address yet
+	addr    bool        // place.Offset is an address yet
+	btfPath policy.Text // of its types; empty: none are named
 	usdt    *policy.Usdt
 	uprobe  *policy.Uprobe // nil for static probes
 	args    []elf.Arg      // of a static probe
@@ -83,7 +84,7 @@ func (c *compiler) expandUprobe(i int, u *policy.Uprobe) {
 		c.hooks = append(c.hooks, &hook{
 			common: &u.Common, section: "uprobes", index: i, call: call, at: at,
 			kprobe: &policy.Kprobe{Common: u.Common, Return: u.Return, ReturnArg: u.ReturnArg, Data: u.Data},
-			user:   &userHook{path: u.Path, place: place, addr: addr, uprobe: u},
+			user:   &userHook{path: u.Path, place: place, addr: addr, uprobe: u, btfPath: u.BTFPath},
 		})
 	}
 	for n, s := range u.Symbols {
@@ -244,14 +245,33 @@ func (c *compiler) lookAtGo(h *hook, f *elf.File, b plan.Backend) bool {
 	return true
 }
 
-// userTypes are what a user program can have: numbers, and what can be told of its own memory and descriptors.
-var userTypes = []plan.Type{
+// userTypes reads the types that the policy names for a program.
+func (c *compiler) userTypes(h *hook) (Types, error) {
+	if c.o.OpenTypes == nil {
+		return nil, errors.New("the file with its types cannot be looked at here")
+	}
+	path := c.absolute(h.user.btfPath)
+	if t := c.types[path]; t != nil {
+		return t, nil
+	}
+	t, err := c.o.OpenTypes(path)
+	if err == nil {
+		if c.types == nil {
+			c.types = make(map[string]Types)
+		}
+		c.types[path] = t
+	}
+	return t, err
+}
+
+// userReadable are what a user program can have: numbers, and what can be told of its own memory and descriptors.
+var userReadable = []plan.Type{
 	plan.TypeInt, plan.TypeString, plan.TypeBytes, plan.TypeSockaddr, plan.TypeSockaddrUn, plan.TypeFd,
 }
 
 // userType refuses types of the kernel's own objects on a user program.
 func (c *compiler) userType(h *hook, a *policy.Arg, row *typeRow) bool {
-	if h.user == nil || slices.Contains(userTypes, row.typ) && !row.load || a.Source.Value == "current_task" {
+	if h.user == nil || slices.Contains(userReadable, row.typ) && !row.load || a.Source.Value == "current_task" {
 		return true
 	}
 	why := "that is an object of the kernel"
@@ -292,7 +312,7 @@ func (c *compiler) expandUsdt(i int, u *policy.Usdt) {
 			common: &u.Common, section: "usdts", index: i, call: full, at: u.Name.Place,
 			kprobe: &policy.Kprobe{Common: u.Common},
 			user: &userHook{
-				path: u.Path, usdt: u, args: elf.ParseArgs(f.Machine(), p.Args), place: plan.Place{Path: path, Probe: full, Args: p.Args},
+				path: u.Path, btfPath: u.BTFPath, usdt: u, args: elf.ParseArgs(f.Machine(), p.Args), place: plan.Place{Path: path, Probe: full, Args: p.Args},
 			},
 		})
 	}
