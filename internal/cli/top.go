@@ -23,7 +23,9 @@ func (a *app) topCommand() *cobra.Command {
 		Use:   "top",
 		Short: "Show processes, policies, hooks and losses as they change",
 		Long: `Shows in the terminal what goes on: events a second by policy and binary, what each hook matched, what was lost, and the
-tree of processes. "/" filters as you type, "p" pauses, "q" ends.`,
+tree of processes. "/" filters as you type, "p" pauses, "q" ends. What a call of a hook costs in the kernel, and how much of one
+CPU all its calls do, is told while the kernel counts that: while "tetra debug enable-stats" runs, or with
+sysctl kernel.bpf_stats_enabled=1.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval < 100*time.Millisecond {
@@ -57,6 +59,8 @@ func (a *app) top(ctx context.Context, interval time.Duration, once bool) error 
 	}); err != nil {
 		return err
 	}
+	a.askAgent(ctx, m) // what was before does not count
+	m.tick(interval)
 	size := func() (w, h int) { return 160, 1 << 16 } // of text: all of it
 	draw := func() error {
 		for _, l := range m.lines(size()) {

@@ -67,6 +67,27 @@ func TestDocs_top(t *testing.T) {
 	}
 }
 
+// TestTopModel_cost: what a call costs is that of the last interval, also after the policy was loaded anew, and is not made up.
+func TestTopModel_cost(t *testing.T) {
+	m := newTopModel("here")
+	for i, step := range []struct {
+		runs, ns       uint64
+		perCall, share string
+	}{
+		{0, 0, "-", "-"},
+		{1000, 500_000, "500", "0.05"},
+		{1000, 500_000, "-", "-"}, // nobody counts any more, or nothing was called
+		{3000, 2_500_000, "1000", "0.20"},
+		{100, 20_000, "200", "0.00"},
+	} {
+		m.answers([]*tetragon.TracingPolicyStatus{{Name: "p", Hooks: []*tetragon.TracingPolicyHook{{Attached: "f", Runs: step.runs, RunTimeNs: step.ns}}}}, nil)
+		m.tick(time.Second)
+		if perCall, share := m.hooks[0].cost(); perCall != step.perCall || share != step.share {
+			t.Errorf("step %d: %s ns a call and %s %%, want %s and %s", i, perCall, share, step.perCall, step.share)
+		}
+	}
+}
+
 func TestTopModel_endedLeave(t *testing.T) {
 	m := newTopModel("here")
 	m.event(execEvent("1", "", 1, "/parent"))

@@ -48,6 +48,15 @@ func (r *rate) tick(d time.Duration) {
 	r.before = r.total
 }
 
+// goOn is the rate with a new total. A policy that was loaded anew counts from 0.
+func (r rate) goOn(total uint64) rate {
+	if total < r.total {
+		r.before = 0
+	}
+	r.total = total
+	return r
+}
+
 type topPolicy struct {
 	events rate
 	state  string
@@ -58,6 +67,7 @@ type topPolicy struct {
 type topHook struct {
 	policy, attached              string
 	matched                       rate
+	runs, ns                      rate // of its program, for all hooks that it serves
 	posted, limited, lost, missed uint64
 }
 
@@ -159,9 +169,9 @@ func (m *topModel) living(list []*tetragon.ProcessInternal) {
 
 // answers takes what the agent says of policies and losses.
 func (m *topModel) answers(ps []*tetragon.TracingPolicyStatus, h *tetragon.GetHealthStatusResponse) {
-	before := map[string]rate{}
+	before := map[string]topHook{}
 	for i := range m.hooks {
-		before[m.hooks[i].policy+"\x00"+m.hooks[i].attached] = m.hooks[i].matched
+		before[m.hooks[i].policy+"\x00"+m.hooks[i].attached] = m.hooks[i]
 	}
 	for name := range m.policies {
 		m.policies[name].state = "gone"
@@ -174,9 +184,8 @@ func (m *topModel) answers(ps []*tetragon.TracingPolicyStatus, h *tetragon.GetHe
 		for _, h := range p.GetHooks() {
 			what := cmp.Or(h.GetAttached(), h.GetFunction())
 			x := topHook{policy: p.GetName(), attached: what, posted: h.GetPosted(), limited: h.GetLimited(), lost: h.GetLost(), missed: h.GetMissed()}
-			x.matched = before[p.GetName()+"\x00"+what]
-			x.matched.total = h.GetMatched()
-			x.matched.before = min(x.matched.before, x.matched.total) // a policy that was loaded anew counts from 0
+			was := before[p.GetName()+"\x00"+what]
+			x.matched, x.runs, x.ns = was.matched.goOn(h.GetMatched()), was.runs.goOn(h.GetRuns()), was.ns.goOn(h.GetRunTimeNs())
 			m.hooks = append(m.hooks, x)
 		}
 	}
@@ -204,7 +213,10 @@ func (m *topModel) tick(d time.Duration) {
 		p.events.tick(d)
 	}
 	for i := range m.hooks {
-		m.hooks[i].matched.tick(d)
+		h := &m.hooks[i]
+		h.matched.tick(d)
+		h.runs.tick(d)
+		h.ns.tick(d)
 	}
 	hasChild := map[string]bool{}
 	for _, p := range m.processes {
@@ -278,7 +290,7 @@ func (m *topModel) lines(width, height int) []string {
 	}
 	share := max((height-len(out)-8)/4, 1) // of each table; the tree gets the rest
 	out = m.table(out, fmt.Sprintf("%-32s %9s %9s %10s %s", "POLICY", "EVENTS/S", "EVENTS", "MEMORY", "STATE"), m.policyLines(), share)
-	out = m.table(out, fmt.Sprintf("%-32s %9s %9s %9s %9s %9s %9s", "HOOK", "MATCHED/S", "MATCHED", "POSTED", "LIMITED", "LOST", "MISSED"), m.hookLines(), share)
+	out = m.table(out, fmt.Sprintf("%-32s %9s %9s %9s %9s %9s %9s %9s %7s", "HOOK", "MATCHED/S", "MATCHED", "POSTED", "LIMITED", "LOST", "MISSED", "NS/CALL", "CPU%"), m.hookLines(), share)
 	out = m.table(out, fmt.Sprintf("%-32s %9s %9s", "BINARY", "EVENTS/S", "EVENTS"), m.binaryLines(), share)
 	out = m.table(out, fmt.Sprintf("%9s %8s %s", "EVENTS/S", "PID", "PROCESS"), m.treeLines(), max(height-len(out)-2, 1))
 	out = out[:min(len(out), height)]
@@ -334,11 +346,21 @@ func (m *topModel) hookLines() []string {
 	for i := range hooks {
 		h := &hooks[i]
 		if m.wants(h.policy, h.attached) {
-			out = append(out, fmt.Sprintf("%-32s %9.1f %9d %9d %9d %9d %9d", cut(h.attached, 32), h.matched.perSecond, h.matched.total,
-				h.posted, h.limited, h.lost, h.missed))
+			perCall, share := h.cost()
+			out = append(out, fmt.Sprintf("%-32s %9.1f %9d %9d %9d %9d %9d %9s %7s", cut(h.attached, 32), h.matched.perSecond, h.matched.total,
+				h.posted, h.limited, h.lost, h.missed, perCall, share))
 		}
 	}
 	return out
+}
+
+// cost is what the program of a hook took in the last interval: nanoseconds a call, and percent of one CPU. Without numbers the
+// kernel does not count.
+func (h *topHook) cost() (perCall, share string) {
+	if h.runs.perSecond == 0 {
+		return "-", "-"
+	}
+	return fmt.Sprintf("%.0f", h.ns.perSecond/h.runs.perSecond), fmt.Sprintf("%.2f", h.ns.perSecond/1e7)
 }
 
 func (m *topModel) binaryLines() []string {

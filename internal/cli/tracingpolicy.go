@@ -489,6 +489,9 @@ func writeHook(b *strings.Builder, h *tetragon.TracingPolicyHook) {
 		}
 	}
 	line("calls", "%s", text)
+	if n := h.GetRuns(); n > 0 {
+		line("cost", "%d ns a call in the kernel, over %d calls", h.GetRunTimeNs()/n, n)
+	}
 	if h.GetEnforced()+h.GetMonitored() > 0 {
 		line("enforced", "%d signals and denials; %d more were only noted", h.GetEnforced(), h.GetMonitored())
 	}

@@ -81,7 +81,7 @@ type budget struct {
 	planned int          // ended processes, when there is room
 	dead    atomic.Int64 // now; the lane obeys
 	tight   bool
-	told    bool // that the kernel's part alone is too much
+	told    bool // that what is beside the heap is too much
 }
 
 // Shares of the heap's limit, in percent: from when on it is tight, and until when.
@@ -96,8 +96,10 @@ func (b *budget) parts() []metrics.Part {
 	}
 	return []metrics.Part{
 		{Name: "heap", Bytes: heapBytes()},
+		{Name: "binary", Bytes: binaryBytes()},
 		{Name: "kernel_ring", Bytes: ring},
 		{Name: "kernel_maps", Bytes: maps - min(maps, ring)},
+		{Name: "kernel_programs", Bytes: b.base.ProgramBytes()},
 		{Name: "kernel_policy_tables", Bytes: b.manager.TableBytes()},
 		{Name: "kernel_policy_programs", Bytes: programs},
 	}
@@ -142,15 +144,15 @@ func (b *budget) run(ctx context.Context) {
 	t := time.NewTicker(budgetEvery)
 	defer t.Stop()
 	for {
-		var kernel, heap uint64
+		var rest, heap uint64
 		for _, p := range b.parts() {
 			if p.Name == "heap" {
 				heap = p.Bytes
 			} else {
-				kernel += p.Bytes
+				rest += p.Bytes
 			}
 		}
-		b.look(heap, kernel)
+		b.look(heap, rest)
 		select {
 		case <-ctx.Done():
 			return
@@ -160,15 +162,15 @@ func (b *budget) run(ctx context.Context) {
 }
 
 // look compares what there is with the budget, and does what the order says.
-func (b *budget) look(heap, kernel uint64) {
+func (b *budget) look(heap, rest uint64) {
 	const leastHeap = 16 << 20 // below that the collector would do nothing but collect
 	limit := uint64(leastHeap)
-	if b.total > kernel+leastHeap {
-		limit, b.told = b.total-kernel, false
+	if b.total > rest+leastHeap {
+		limit, b.told = b.total-rest, false
 	} else if !b.told {
 		b.told = true
 		b.log.Warn("the memory budget is too small for what is loaded", "hint", "give more with memory-budget, or load fewer policies",
-			"budget", mebibytes(b.total), "kernel", mebibytes(kernel))
+			"budget", mebibytes(b.total), "beside_heap", mebibytes(rest))
 	}
 	debug.SetMemoryLimit(int64(min(limit, math.MaxInt64)))
 	switch {

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -39,6 +40,17 @@ func TestPlannedSizes(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestBinaryBytes: what is in memory of the running program's file is some megabytes, and no more than it has in all.
+func TestBinaryBytes(t *testing.T) {
+	file, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := binaryBytes(); n < 1<<20 || n > uint64(file.Size())+1<<20 {
+		t.Errorf("%d bytes of a file of %d", n, file.Size())
 	}
 }
 

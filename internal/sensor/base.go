@@ -313,6 +313,15 @@ func (b *Base) MapBytes() uint64 {
 	return sum
 }
 
+// ProgramBytes is the kernel memory of the sensor's own programs; those of policies are theirs.
+func (b *Base) ProgramBytes() uint64 {
+	var sum uint64
+	for _, p := range b.coll.Programs {
+		sum += programBytes(p)
+	}
+	return sum
+}
+
 // Detach ends the flow of records; what is in the ring stays there to be read.
 func (b *Base) Detach() error { return b.end(func(l link.Link) error { return drop(l) }) }
 

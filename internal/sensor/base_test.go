@@ -334,6 +334,9 @@ func TestCounts_losses(t *testing.T) {
 // The price of loading, with everything on.
 func TestBase_costs(t *testing.T) {
 	b := load(t, Options{Ns: true, RealPath: true, Env: true})
+	if n := b.ProgramBytes(); n < 4<<10 || n > 1<<20 {
+		t.Errorf("%d bytes of programs", n)
+	}
 	if n := b.MapBytes(); n == 0 || n > 8<<20 {
 		t.Errorf("%d bytes of maps, want at most 8 MiB", n)
 	}

@@ -170,6 +170,7 @@ func policyStatus(p *registry.Status) *tetragon.TracingPolicyStatus {
 				x.Monitored += r.MonitorSignal + r.MonitorOverride + r.MonitorSet
 			}
 			x.Missed, x.HooksOfProgram, x.KernelMemoryBytes = st.Missed, uint32(st.Sharing), st.Bytes
+			x.Runs, x.RunTimeNs = st.Runs, uint64(max(st.Time.Nanoseconds(), 0))
 		}
 		out.Hooks = append(out.Hooks, x)
 	}

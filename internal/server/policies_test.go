@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -150,7 +151,7 @@ func TestListTracingPolicies(t *testing.T) {
 			Warnings: []string{"w"}, Sensors: []string{"generic_kprobe"}, KernelBytes: 4711, Plan: pl,
 			Hooks: []registry.HookStatus{{Section: "kprobes", State: registry.HookLoaded, Description: "kprobe:tcp_connect"}, {Section: "tracepoints", Index: 1, State: registry.HookNotFound}},
 			Stats: []sensor.HookStats{
-				{Hook: &pl.Hooks[0], Sharing: 2, Missed: 9, Bytes: 4096, Rules: []sensor.RuleStats{{Matched: 10, Posted: 4, Limited: 1, Lost: 5}, {Selector: 1, Label: "l", Matched: 3, NoPost: 3}}},
+				{Hook: &pl.Hooks[0], Sharing: 2, Missed: 9, Bytes: 4096, Runs: 100, Time: 12 * time.Microsecond, Rules: []sensor.RuleStats{{Matched: 10, Posted: 4, Limited: 1, Lost: 5}, {Selector: 1, Label: "l", Matched: 3, NoPost: 3}}},
 				{Hook: &pl.Hooks[1]},
 			},
 		},
@@ -172,7 +173,7 @@ func TestListTracingPolicies(t *testing.T) {
 	   {"hook":"kprobe:tcp_connect","hook_index":0,"selector_index":1,"selector_label":"l","action_counters":{"nopost":3}}]},
 	  "hooks":[
 	   {"section":"kprobes","function":"tcp_connect","attached":"sock_ops","equivalent":true,"caveats":["as if"],"tried":["fentry: no trampolines"],
-	    "matched":13,"posted":4,"nopost":3,"limited":1,"lost":5,"missed":9,"hooks_of_program":2,"kernel_memory_bytes":4096},
+	    "matched":13,"posted":4,"nopost":3,"limited":1,"lost":5,"missed":9,"hooks_of_program":2,"kernel_memory_bytes":4096,"runs":100,"run_time_ns":12000},
 	   {"section":"tracepoints","hook_idx":1,"function":"sched/x","inactive":"not there"}]},
 	 {"id":8,"name":"bad","domain":"static","state":"TP_STATE_LOAD_ERROR","error":"f:1:2: no\nf:3:4: no"}]}`), want); err != nil {
 		t.Fatal(err)
