@@ -87,7 +87,7 @@ func testSubset() *Subset {
 		`),
 		Members: strings.Fields(`
 			sock.__sk_common.skc_family sock.__sk_common.skc_state sock.__sk_common.skc_daddr sock.__sk_common.skc_dport
-			sock.__sk_common.skc_num sock.sk_protocol sock.sk_type sock.sk_mark sock.sk_socket.file.f_inode.i_ino
+			sock.__sk_common.skc_num sock.sk_protocol sock.sk_type sock.sk_mark sock.sk_socket.file.f_inode.i_ino bpf_sock_addr_kern.sk bpf_sock_addr_kern.uaddr
 			socket.sk.sk_protocol socket.type
 			file.private_data file.f_inode.i_mode file.f_inode.i_ino file.f_inode.i_sb.s_magic file.f_flags file.f_mode file.f_path
 			file.f_path.dentry.d_name.name file.f_path.dentry.d_parent file.f_cred.uid.val file.f_op file.f_path.mnt.mnt_flags

@@ -55,22 +55,30 @@ func attachTo(a *plan.Attach, p *ebpf.Program) (link.Link, error) {
 		return attachCgroup(p, ebpf.AttachCGroupInetSockCreate)
 	case plan.BackendSockRelease:
 		return attachCgroup(p, ebpf.AttachCgroupInetSockRelease)
+	case plan.BackendConnect4:
+		return attachCgroup(p, ebpf.AttachCGroupInet4Connect)
+	case plan.BackendConnect6:
+		return attachCgroup(p, ebpf.AttachCGroupInet6Connect)
+	case plan.BackendBind4:
+		return attachCgroup(p, ebpf.AttachCGroupInet4Bind)
+	case plan.BackendBind6:
+		return attachCgroup(p, ebpf.AttachCGroupInet6Bind)
 	}
 	return nil, fmt.Errorf("no way is known for back-end %s", a.Backend)
 }
 
 // pointOf names an attach point for people.
 func pointOf(a *plan.Attach) string {
-	switch a.Backend {
-	case plan.BackendKprobeMulti:
+	switch {
+	case a.Backend == plan.BackendKprobeMulti:
 		return fmt.Sprintf("%s to %d functions (%s, ...)", a.Backend, len(a.Symbols), first(a.Symbols))
-	case plan.BackendSysEnter, plan.BackendSysExit:
+	case a.Backend == plan.BackendSysEnter || a.Backend == plan.BackendSysExit:
 		var calls []string
 		for _, c := range a.Calls {
 			calls = append(calls, fmt.Sprintf("%s/%d", c.ABI, c.Nr))
 		}
 		return fmt.Sprintf("%s of calls %s", a.Backend, strings.Join(calls, ", "))
-	case plan.BackendSockOps, plan.BackendSockCreate, plan.BackendSockRelease:
+	case a.Backend.Cgroup():
 		return fmt.Sprintf("%s to the root of the cgroups", a.Backend)
 	}
 	if a.User != nil {

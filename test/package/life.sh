@@ -86,6 +86,18 @@ s no_new_privileges sh -c 'grep -q "^NoNewPrivs:.1$" /proc/$(systemctl show -p M
 s exposure_is_moderate sh -c 'systemd-analyze security tetragon --no-pager | tail -1 | grep -Eq "(OK|MEDIUM)"'
 s killed_comes_back sh -c 'p=$(systemctl show -p MainPID --value tetragon); kill -9 $p; for i in $(seq 600); do q=$(systemctl show -p MainPID --value tetragon); [ "$q" != 0 ] && [ "$q" != "$p" ] && [ "$(systemctl is-active tetragon)" = active ] && exit 0; sleep 0.2; done; exit 1'
 
+# With a guard only process 1 ends the agent, and takes it up again.
+pid() { systemctl show -p MainPID --value tetragon; }
+refused() { ! kill -9 "$(pid)" && active; }
+echo enforce >/etc/tetragon/tetragon.conf.d/guard
+s guard_starts systemctl restart tetragon
+s guard_denies_others refused
+s guard_lets_the_manager_restart systemctl restart tetragon
+s guard_is_there_again refused
+rm /etc/tetragon/tetragon.conf.d/guard
+s guard_lets_the_manager_stop systemctl restart tetragon
+s without_a_guard_again sh -c '! tetra status | grep -q "the guard is"'
+
 # An upgrade keeps what the administrator wrote.
 echo "metrics-server: 127.0.0.1:2112" >>/etc/tetragon/tetragon.yaml
 t deb_upgrades dpkg --force-confold -i "$new"

@@ -91,6 +91,15 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		}
 		h.tried(plan.BackendFmodRet, "%s", none)
 	}
+	if ways := denials[h.call]; len(ways) > 0 && !regs {
+		none := otherFamilies(h)
+		if none == "" && c.useWays(h, ways, exit) {
+			return
+		}
+		if none != "" {
+			h.tried(ways[0][0].backend, "%s", none)
+		}
+	}
 	if c.opts.fallback {
 		h.killInstead = true
 		if h.enforcer {
@@ -105,6 +114,34 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		d.WithNote("%s: %s", t.Backend.Asked(), t.Why)
 	}
 	d.WithHint("override the security_... function that guards it; or let option %s: sigkill kill instead", optionFallback)
+}
+
+// ofFamilies are operators that only addresses of IP pass; Family is looked at by itself.
+var ofFamilies = []string{"SAddr", "SPort", "SPortPriv", "DAddr", "DPort", "DPortPriv", "Protocol"}
+
+// otherFamilies says which selector denies more than programs of cgroups can: they are asked about IPv4 and IPv6 alone.
+// Empty: none does.
+func otherFamilies(h *hook) string {
+	if h.enforcer {
+		return "it denies IPv4 and IPv6 alone; an enforcer denies whatever comes next"
+	}
+	for i := range h.selectors {
+		s := &h.selectors[i]
+		if !slices.ContainsFunc(s.Actions, func(a policy.Action) bool { return a.Action.Value == "Override" }) {
+			continue
+		}
+		if !slices.ContainsFunc(s.Args, func(m policy.ArgMatch) bool {
+			if m.Operator.Value != "Family" {
+				return slices.Contains(ofFamilies, m.Operator.Value)
+			}
+			return !slices.ContainsFunc(m.Values, func(v policy.Text) bool {
+				return !slices.Contains([]string{"AF_INET", "AF_INET6", "2", "10"}, v.Value)
+			})
+		}) {
+			return fmt.Sprintf("it denies IPv4 and IPv6 alone, and selectors[%d] is about other addresses as well: add operator Family with AF_INET and AF_INET6", i)
+		}
+	}
+	return ""
 }
 
 // byGuards leaves a hook on a system call to be hooked in another way, and says who denies what it orders.

@@ -280,6 +280,25 @@ var changesCreds = []string{
 	"setfsuid", "setfsgid", "i386/setfsuid32", "i386/setfsgid32", "capset", "setns", "unshare", "keyctl", "prctl", "execve", "execveat",
 }
 
+// onAddress is where programs of cgroups see the address that a process names, and may deny.
+func onAddress(b plan.Backend) equivalent {
+	return equivalent{
+		backend: b, needs: kernel.Cgroup2, noReturn: "the call has only begun",
+		params: map[int]reached{
+			0: {source: arg(0), via: []string{"bpf_sock_addr_kern.sk", "sock.sk_socket"}},
+			1: {source: arg(0), via: []string{"bpf_sock_addr_kern.uaddr"}},
+		},
+		caveats: []string{"sees, and denies, what processes do with TCP and UDP over IPv4 and IPv6; not other sockets, nor what the kernel itself does"},
+	}
+}
+
+// denials is where a function can be denied if nobody may return in its place, by function: its calls with addresses of IPv4
+// and IPv6, see otherFamilies.
+var denials = map[string][]way{
+	"security_socket_connect": {{onAddress(plan.BackendConnect4), onAddress(plan.BackendConnect6)}},
+	"security_socket_bind":    {{onAddress(plan.BackendBind4), onAddress(plan.BackendBind6)}},
+}
+
 // equivalents is the table of other places, by function. The first way that the kernel has is taken. A kernel where the
 // function itself can be hooked never uses it.
 var equivalents = map[string][]way{

@@ -156,8 +156,7 @@ func (c *compiler) post(h *hook, a *policy.Action, do *plan.Actions) {
 	do.KernelStack = do.KernelStack || a.KernelStackTrace.Value
 	do.UserStack = do.UserStack || a.UserStackTrace.Value
 	if a.KernelStackTrace.Value || a.UserStackTrace.Value {
-		switch h.plan.Attach.Backend {
-		case plan.BackendSockOps, plan.BackendSockCreate, plan.BackendSockRelease:
+		if h.plan.Attach.Backend.Cgroup() {
 			c.d.Error(a.Place, "stack-trace", "%s has no stack to show", h.plan.Attach.Backend)
 		}
 	}

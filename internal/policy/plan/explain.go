@@ -66,6 +66,10 @@ var backendWords = [BackendCount]string{
 	BackendTp:          "at a tracepoint that stands for the function (raw_tracepoint)",
 	BackendFmodRet:     "at the entry of the function, by a trampoline that may return in its place (fmod_ret)",
 	BackendLSM:         "at the hook of the security modules, which may deny (lsm)",
+	BackendConnect4:    "where a process connects an IPv4 socket, at the root of the cgroups, which may deny (cgroup/connect4)",
+	BackendConnect6:    "where a process connects an IPv6 socket, at the root of the cgroups, which may deny (cgroup/connect6)",
+	BackendBind4:       "where a process binds an IPv4 socket, at the root of the cgroups, which may deny (cgroup/bind4)",
+	BackendBind6:       "where a process binds an IPv6 socket, at the root of the cgroups, which may deny (cgroup/bind6)",
 }
 
 // Instructions that a call costs, measured on 6.12; see docs/decisions/0012-generated-programs.md. Those of user programs are estimates: the
@@ -74,6 +78,7 @@ var backendCost = [BackendCount]int{
 	BackendFentry: 130, BackendFexit: 191, BackendKprobeMulti: 265, BackendKprobe: 361, BackendKretprobe: 894, BackendRawTp: 138,
 	BackendTracepoint: 445, BackendUprobe: 2500, BackendUretprobe: 4500, BackendSysEnter: 138, BackendSysExit: 138, BackendSockOps: 150, BackendSockCreate: 150,
 	BackendSockRelease: 150, BackendTp: 138, BackendFmodRet: 195, BackendLSM: 180,
+	BackendConnect4: 150, BackendConnect6: 150, BackendBind4: 150, BackendBind6: 150,
 }
 
 const (

@@ -109,6 +109,10 @@ const (
 	BackendTp          // equivalent: raw tracepoint, of which conditions on the arguments choose some calls
 	BackendFmodRet     // trampoline at the entry of a function, which may return in its place
 	BackendLSM         // hook of the security modules, which may deny
+	BackendConnect4    // equivalent: cgroup connect4, which may deny
+	BackendConnect6
+	BackendBind4 // equivalent: cgroup bind4, which may deny
+	BackendBind6
 	BackendCount
 )
 
@@ -116,6 +120,7 @@ var backendNames = [BackendCount]string{
 	"none", "fentry", "fexit", "kprobe.multi", "kprobe", "kretprobe", "raw_tracepoint", "tracepoint", "uprobe", "uretprobe",
 	"sys_enter", "sys_exit",
 	"sock_ops", "cgroup/sock_create", "cgroup/sock_release", "tp", "fmod_ret", "lsm",
+	"cgroup/connect4", "cgroup/connect6", "cgroup/bind4", "cgroup/bind6",
 }
 
 // String returns the name that status and explain print.
@@ -127,7 +132,19 @@ func (b Backend) String() string {
 }
 
 // Equivalent says whether the back-end stands for a function that the kernel lets nobody hook.
-func (b Backend) Equivalent() bool { return b >= BackendSysEnter && b <= BackendTp }
+func (b Backend) Equivalent() bool {
+	return b >= BackendSysEnter && b <= BackendTp || b >= BackendConnect4 && b <= BackendBind6
+}
+
+// Cgroup says whether programs of the back-end are attached to a cgroup.
+func (b Backend) Cgroup() bool {
+	return b >= BackendSockOps && b <= BackendSockRelease || b >= BackendConnect4 && b <= BackendBind6
+}
+
+// Denies says whether a program there can have the call return an error instead of taking place.
+func (b Backend) Denies() bool {
+	return b == BackendFmodRet || b == BackendLSM || b >= BackendConnect4 && b <= BackendBind6
+}
 
 // Attach says where a program runs. Hooks with the same Key share one program.
 type Attach struct {

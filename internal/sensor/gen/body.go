@@ -117,13 +117,20 @@ func attachTo(spec *ebpf.ProgramSpec, a *plan.Attach) {
 		spec.Type, spec.AttachType = ebpf.CGroupSock, ebpf.AttachCGroupInetSockCreate
 	case plan.BackendSockRelease:
 		spec.Type, spec.AttachType = ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease
+	case plan.BackendConnect4:
+		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect
+	case plan.BackendConnect6:
+		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect
+	case plan.BackendBind4:
+		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Bind
+	case plan.BackendBind6:
+		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Bind
 	}
 }
 
 // exitCode is what a program of the back-end returns to let things go on.
 func exitCode(b plan.Backend) int32 {
-	switch b {
-	case plan.BackendSockOps, plan.BackendSockCreate, plan.BackendSockRelease:
+	if b.Cgroup() {
 		return 1
 	}
 	return 0

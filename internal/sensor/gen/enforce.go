@@ -30,11 +30,6 @@ func (b *body) enforces() bool {
 	return false
 }
 
-// overrides says whether the program can make the function return something else than it wants.
-func overrides(b plan.Backend) bool {
-	return b == plan.BackendFmodRet || b == plan.BackendLSM
-}
-
 // noVerdict notes that nothing was ordered yet.
 func (b *body) noVerdict() {
 	w := int64(b.words)
@@ -112,7 +107,7 @@ func (b *body) override(do *plan.Actions) {
 	switch {
 	case do.Later != 0:
 		c.add(asm.Mov.Reg(asm.R2, asm.R0), verdict(do.Later), call("verdict_keep"))
-	case !overrides(b.p.Attach.Backend):
+	case !b.p.Attach.Backend.Denies():
 		b.fail("%s overrides nothing", b.p.Attach.Backend)
 	default:
 		// The first policy's error stands.
@@ -221,8 +216,20 @@ const minError = -4095
 // verdict leaves in R0 what the program returns.
 func (b *body) verdict() {
 	c := b.c
-	if !overrides(b.p.Attach.Backend) || b.o.Test {
+	if !b.p.Attach.Backend.Denies() || b.o.Test {
 		c.add(asm.Mov.Imm(asm.R0, exitCode(b.p.Attach.Backend)))
+		return
+	}
+	if b.p.Attach.Backend.Cgroup() {
+		goesOn, done := c.label(), c.label()
+		c.add(
+			asm.LoadMem(asm.R1, asm.R10, errorAt, asm.Half), asm.JEq.Imm(asm.R1, 0, goesOn),
+			asm.LSh.Imm(asm.R1, 48), asm.ArSh.Imm(asm.R1, 48), asm.FnSetRetval.Call(), asm.Mov.Imm(asm.R0, 0),
+		)
+		c.jump(done)
+		c.here(goesOn)
+		c.add(asm.Mov.Imm(asm.R0, 1))
+		c.here(done)
 		return
 	}
 	denies, done := c.label(), c.label()

@@ -230,8 +230,7 @@ func (b *body) stacks() {
 		if who.empty() {
 			continue
 		}
-		switch b.p.Attach.Backend {
-		case plan.BackendSockOps, plan.BackendSockCreate, plan.BackendSockRelease:
+		if b.p.Attach.Backend.Cgroup() {
 			b.fail("%s has no stack to show", b.p.Attach.Backend)
 			return
 		}
