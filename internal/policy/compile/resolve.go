@@ -362,6 +362,12 @@ func (c *compiler) inactive(h *hook, why string) {
 	h.dead = true
 	h.plan.Inactive = why
 	h.plan.Attach, h.plan.Rules = plan.Attach{}, []plan.Rule{{Do: plan.Actions{Post: true, Last: "Post", LastReturn: "Post"}}}
+	if h.user != nil { // it is named by where it would be
+		h.plan.Attach.User = &h.user.place
+		if h.user.place.Symbol != "" {
+			h.plan.Symbol = h.call
+		}
+	}
 	c.d.Warn(h.at, "inactive", "%s is not hooked: %s", h.what(), why)
 }
 

@@ -167,6 +167,9 @@ func (p *Place) String() string {
 	if p.Multi {
 		s += " multi"
 	}
+	if len(p.Digests) > 0 {
+		s += " if " + strings.Join(p.Digests, " or ")
+	}
 	return s
 }
 
