@@ -227,6 +227,8 @@ struct rule_stat {
 	__u64 monitor_notify;
 	__u64 set; /* calls in which an argument of the process was changed */
 	__u64 monitor_set;
+	__u64 notify_overwritten; /* orders to an enforcer in the place of others that had not been carried out */
+	__u64 notify_unused;	  /* orders to an enforcer that were taken back */
 };
 
 /* What was ordered for the system call that a thread is in, until somebody asks who can deny it; or, with VERDICT_ANY, for its next call

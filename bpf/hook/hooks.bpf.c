@@ -54,8 +54,8 @@ int library(void *ctx)
 	library_any = s; /* the compiler keeps all terms of a sum on the stack, which is full */
 	s = entry_seen(v, v) + entry_arg(v, v, v) + entry_drop(v, v);
 	s += class_word(v) + hook_finish(&c);
-	s += verdict_drop(v) + verdict_keep(v, v) + verdict_notify(v, v, v, v);
-	s += verdict_there(v) + verdict_error(v) + verdict_signals(v);
+	s += verdict_drop(v) + verdict_keep(v, v) + verdict_notify(v, v, v, v) + verdict_forget(v, v);
+	s += verdict_there(v) + verdict_error(v) + verdict_signals(v, v);
 	s += enforce_signals(v) + enforce_send(v) + enforce_count(v, v) + enforce_set(v, v);
 	return s;
 }

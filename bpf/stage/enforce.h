@@ -104,29 +104,34 @@ __noinline __s64 verdict_drop(__u64 id)
 }
 
 /* Orders something under an id, for a system call. If it cannot be kept the process is killed: what was ordered is that a call
- * does not take place. race: only the thread itself looks at its verdicts; those of calls that it has left are over. */
-static __always_inline void verdict_put(__u64 id, __s32 error, __u64 signals, __u32 call)
+ * does not take place. race: only the thread itself looks at its verdicts; those of calls that it has left are over. true: it
+ * takes the place of another one under this id. */
+static __always_inline bool verdict_put(__u64 id, __s32 error, __u64 signals, __u32 call)
 {
 	struct verdicts *v = make_verdicts();
 	struct verdict *to = NULL;
 	__u32 now = call_now();
+	bool over = false;
 
 	if (v) {
 		for (int i = 0; i < VERDICTS; i++)
 			if (!v->v[i].id || (v->v[i].call != now && v->v[i].call != VERDICT_ANY))
 				to = &v->v[i];
 		for (int i = 0; i < VERDICTS; i++)
-			if (v->v[i].id == id)
+			if (v->v[i].id == id) {
 				to = &v->v[i];
+				over = true;
+			}
 	}
 	if (!to) {
 		bpf_send_signal(9);
-		return;
+		return false;
 	}
 	to->error = error;
 	to->signals = signals;
 	to->call = call;
 	to->id = id;
+	return over;
 }
 
 /* Keeps an error for those who are asked in the system call under way. */
@@ -154,7 +159,30 @@ __noinline __s64 verdict_notify(__u32 row, __u64 id, __s64 error, __u64 signals)
 		return 0;
 	}
 	__sync_fetch_and_add(&s->notify, 1);
-	verdict_put(id, error, signals, VERDICT_ANY);
+	if (verdict_put(id, error, signals, VERDICT_ANY))
+		__sync_fetch_and_add(&s->notify_overwritten, 1);
+	return 0;
+}
+
+/* What was ordered of an enforcer is taken back, by the rule in this row. */
+__noinline __s64 verdict_forget(__u32 row, __u64 id)
+{
+	struct rule *r = bpf_map_lookup_elem(&rules, &row);
+	struct verdicts *v = my_verdicts();
+	struct rule_stat *s;
+	__u32 stat;
+
+	if (!r || !v)
+		return 0;
+	stat = r->stat;
+	s = bpf_map_lookup_elem(&rule_stats, &stat);
+	for (int i = 0; i < VERDICTS; i++) {
+		if (v->v[i].id != id)
+			continue;
+		v->v[i].id = 0;
+		if (s)
+			__sync_fetch_and_add(&s->notify_unused, 1);
+	}
 	return 0;
 }
 
@@ -183,11 +211,14 @@ __noinline __s64 verdict_error(__u64 id)
 	return v ? v->error : 0;
 }
 
-__noinline __u64 verdict_signals(__u64 id)
+/* The signals that were ordered. Where the call cannot be denied, kills: an error that was ordered is one too. */
+__noinline __u64 verdict_signals(__u64 id, __u64 kills)
 {
 	struct verdict *v = verdict_get(id);
 
-	return v ? v->signals : 0;
+	if (!v)
+		return 0;
+	return kills && v->error ? v->signals | KILL_BIT : v->signals;
 }
 
 /* Writes what a rule sets to an address of the current process, which is in user memory or nothing is written. Returns 1 if

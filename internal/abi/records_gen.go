@@ -333,37 +333,41 @@ const (
 
 // RuleStat is struct rule_stat.
 type RuleStat struct {
-	Matched         uint64
-	Posted          uint64
-	Limited         uint64
-	Nopost          uint64
-	Lost            uint64
-	Signal          uint64
-	MonitorSignal   uint64
-	Override        uint64
-	MonitorOverride uint64
-	Notify          uint64
-	MonitorNotify   uint64
-	Set             uint64
-	MonitorSet      uint64
+	Matched           uint64
+	Posted            uint64
+	Limited           uint64
+	Nopost            uint64
+	Lost              uint64
+	Signal            uint64
+	MonitorSignal     uint64
+	Override          uint64
+	MonitorOverride   uint64
+	Notify            uint64
+	MonitorNotify     uint64
+	Set               uint64
+	MonitorSet        uint64
+	NotifyOverwritten uint64
+	NotifyUnused      uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	RuleStatSize               = 104
-	offRuleStatMatched         = 0
-	offRuleStatPosted          = 8
-	offRuleStatLimited         = 16
-	offRuleStatNopost          = 24
-	offRuleStatLost            = 32
-	offRuleStatSignal          = 40
-	offRuleStatMonitorSignal   = 48
-	offRuleStatOverride        = 56
-	offRuleStatMonitorOverride = 64
-	offRuleStatNotify          = 72
-	offRuleStatMonitorNotify   = 80
-	offRuleStatSet             = 88
-	offRuleStatMonitorSet      = 96
+	RuleStatSize                 = 120
+	offRuleStatMatched           = 0
+	offRuleStatPosted            = 8
+	offRuleStatLimited           = 16
+	offRuleStatNopost            = 24
+	offRuleStatLost              = 32
+	offRuleStatSignal            = 40
+	offRuleStatMonitorSignal     = 48
+	offRuleStatOverride          = 56
+	offRuleStatMonitorOverride   = 64
+	offRuleStatNotify            = 72
+	offRuleStatMonitorNotify     = 80
+	offRuleStatSet               = 88
+	offRuleStatMonitorSet        = 96
+	offRuleStatNotifyOverwritten = 104
+	offRuleStatNotifyUnused      = 112
 )
 
 // SlotState is struct slot_state.
@@ -908,6 +912,8 @@ var layout = []struct {
 	{"RuleStat.MonitorNotify", unsafe.Offsetof(RuleStat{}.MonitorNotify), offRuleStatMonitorNotify},
 	{"RuleStat.Set", unsafe.Offsetof(RuleStat{}.Set), offRuleStatSet},
 	{"RuleStat.MonitorSet", unsafe.Offsetof(RuleStat{}.MonitorSet), offRuleStatMonitorSet},
+	{"RuleStat.NotifyOverwritten", unsafe.Offsetof(RuleStat{}.NotifyOverwritten), offRuleStatNotifyOverwritten},
+	{"RuleStat.NotifyUnused", unsafe.Offsetof(RuleStat{}.NotifyUnused), offRuleStatNotifyUnused},
 	{"SlotState", unsafe.Sizeof(SlotState{}), SlotStateSize},
 	{"SlotState.Enabled", unsafe.Offsetof(SlotState{}.Enabled), offSlotStateEnabled},
 	{"TaskClass", unsafe.Sizeof(TaskClass{}), TaskClassSize},

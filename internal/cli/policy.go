@@ -90,7 +90,7 @@ func (t *targetKernel) compilePolicy(name string, f compile.Facts) (*policy.Poli
 	if p == nil || f == nil {
 		return whole, nil, d, nil
 	}
-	pl, more := compile.Compile(p, f, compile.Options{AllowMissing: t.missing, Open: elf.Open})
+	pl, more := compile.Compile(p, f, compile.Options{AllowMissing: t.missing, Open: elf.Open, OpenTypes: compile.OpenTypes})
 	d.Add(more)
 	if whole == nil {
 		pl = nil

@@ -124,7 +124,8 @@ func policyMetrics(list []registry.Status) []metrics.Policy {
 				p.Selectors = append(p.Selectors, metrics.Selector{
 					Hook: registry.HookName(h.Hook), HookIndex: h.Hook.Index, Index: r.Selector, Label: r.Label, Post: r.Posted, NoPost: r.NoPost,
 					Signal: r.Signal, MonitorSignal: r.MonitorSignal, Override: r.Override, MonitorOverride: r.MonitorOverride,
-					Set: r.Set, MonitorSet: r.MonitorSet,
+					Set: r.Set, MonitorSet: r.MonitorSet, Notify: r.Notify, MonitorNotify: r.MonitorNotify,
+					Overwritten: r.Overwritten, Unused: r.Unused,
 				})
 			}
 			if h.Program != 0 {

@@ -86,7 +86,7 @@ func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper
 			if err != nil {
 				return nil, nil, err
 			}
-			pl, d := compile.Compile(p, f, compile.Options{DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks, Open: elf.Open, MayAsk: request.Hosts(cfg.ActionHosts).Allow})
+			pl, d := compile.Compile(p, f, compile.Options{DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks, Open: elf.Open, OpenTypes: compile.OpenTypes, MayAsk: request.Hosts(cfg.ActionHosts).Allow})
 			return pl, d, nil
 		},
 	}), nil

@@ -30,6 +30,7 @@ import (
 
 // File is an open program or library.
 type File struct {
+	r    io.ReaderAt
 	f    *elf.File
 	file *os.File // nil if it was not opened by a name
 
@@ -37,6 +38,9 @@ type File struct {
 	funcs map[string]Func
 	names []string // of funcs, sorted
 	err   error    // why there are none
+
+	mu      sync.Mutex
+	digests map[string]string // that were asked for, by algorithm
 }
 
 // Func is a function of a file.
@@ -83,7 +87,7 @@ func New(r io.ReaderAt) (*File, error) {
 	case f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN:
 		return nil, fmt.Errorf("it is neither a program nor a library (%s)", f.Type)
 	}
-	return &File{f: f}, nil
+	return &File{f: f, r: r}, nil
 }
 
 // Close closes the file.

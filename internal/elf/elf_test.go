@@ -4,6 +4,8 @@ package elf_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -55,6 +57,32 @@ func TestFile(t *testing.T) {
 	f, _ = made(t, elftest.Program{Stripped: true})
 	if _, err := f.Function("greet"); err == nil || !strings.Contains(err.Error(), "stripped") {
 		t.Errorf("a stripped file: %v", err)
+	}
+}
+
+func TestFile_digests(t *testing.T) {
+	b, _ := elftest.Program{}.Bytes()
+	f, _ := made(t, elftest.Program{})
+	sum := fmt.Sprintf("sha256:%x", sha256.Sum256(b))
+	zeros := "sha256:" + strings.Repeat("0", 64)
+	for _, x := range []struct {
+		digests []string
+		ok      bool
+		other   string
+	}{
+		{[]string{sum}, true, ""},
+		{[]string{zeros, sum}, true, ""},
+		{[]string{zeros, "build-id:deadbeef"}, true, ""},
+		{[]string{zeros, "build-id:deadbeee"}, false, sum + ", build-id:deadbeef"},
+		{[]string{zeros}, false, sum},
+		{[]string{"build-id:dead"}, false, "build-id:deadbeef"},
+	} {
+		if ok, other, err := f.Is(x.digests); err != nil || ok != x.ok || other != x.other {
+			t.Errorf("%v: %t %q %v, want %t %q", x.digests, ok, other, err, x.ok, x.other)
+		}
+	}
+	if _, _, err := f.Is([]string{"md5:00"}); err == nil {
+		t.Error("an algorithm that there is not gives no error")
 	}
 }
 

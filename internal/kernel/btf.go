@@ -235,6 +235,21 @@ func (f *Facts) FollowModule(module, root, path string) (*Member, error) {
 	return FollowIn(types, root, path)
 }
 
+// Types are those of a file: of a user program, or of anything else.
+type Types struct{ spec *btf.Spec }
+
+// OpenTypes reads the types in a file, which is BTF or an ELF file that has some.
+func OpenTypes(path string) (*Types, error) {
+	spec, err := btf.LoadSpec(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the types (BTF) of %s: %w", path, err)
+	}
+	return &Types{spec}, nil
+}
+
+// Follow is Facts.Follow in these types.
+func (t *Types) Follow(root, path string) (*Member, error) { return FollowIn(t.spec, root, path) }
+
 // FollowIn is Follow for types of any origin.
 func FollowIn(types *btf.Spec, root, path string) (*Member, error) {
 	t, err := rootType(types, root)

@@ -5,13 +5,12 @@ package metrics
 // idleTable is what upstream counts and this agent has no counterpart of.
 func idleTable() []Metric {
 	const (
-		noCache   = "no event is parked: each has its process when it is made"
-		noMaps    = "processes live in task storage, which has no table that fills up"
-		noPods    = "there is no Kubernetes support yet"
-		noMerge   = "entry and return of a call are seen together"
-		noData    = "long data travels with its event"
-		noQueue   = "there is no queue between reader and handler"
-		noEnforce = "there is no enforcer that could lose a notification"
+		noCache = "no event is parked: each has its process when it is made"
+		noMaps  = "processes live in task storage, which has no table that fills up"
+		noPods  = "there is no Kubernetes support yet"
+		noMerge = "entry and return of a call are seen together"
+		noData  = "long data travels with its event"
+		noQueue = "there is no queue between reader and handler"
 	)
 	entries := []string{"process_info", "parent_info", "ancestors_info", "pod_info"}
 	types := eventTypeWords[1:]
@@ -55,7 +54,6 @@ func idleTable() []Metric {
 		idle(counter("tetragon_generic_kprobe_merge_total", []string{"status", "curr_type", "prev_type", "curr_fn", "prev_fn"},
 			"Pairs of entry and return.", nil), noMerge),
 		idle(counter("tetragon_generic_kprobe_merge_pushed_total", nil, "Halves of pairs.", nil), noMerge),
-		idle(counter("tetragon_enforcer_missed_notifications_total", []string{"reason", "policy", "info"}, "Losses of the enforcer.", nil), noEnforce),
 		idle(counter("tetragon_cri_cgidmap_resolutions_total", nil, "Containers asked for.", nil), noPods),
 		idle(counter("tetragon_cri_cgidmap_resolutions_errors_total", nil, "Containers not found.", nil), noPods),
 	}

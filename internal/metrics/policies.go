@@ -24,7 +24,9 @@ type Selector struct {
 	Label        string
 	Post, NoPost uint64
 
-	Signal, MonitorSignal, Override, MonitorOverride, Set, MonitorSet uint64
+	Signal, MonitorSignal, Override, MonitorOverride, Set, MonitorSet, Notify, MonitorNotify uint64
+
+	Overwritten, Unused uint64 // orders to an enforcer that nothing came of
 }
 
 // Program is what serves a hook. Hooks of several policies at one place share it; what it does is then told of each.
@@ -52,6 +54,9 @@ func policyTable() []Metric {
 		counter("tetragon_tracingpolicy_selector_actions_total",
 			[]string{"policy", "policy_namespace", "hook", "hook_index", "selector_index", "selector_label", "action"},
 			"What the selectors of a policy did.", readSelectors),
+		counter("tetragon_enforcer_missed_notifications_total", []string{"reason", "policy", "info"},
+			"Orders to an enforcer that nothing came of: another one took their place (overwritten), or they were taken back (no_action). info: the hook that did so.",
+			readOrders),
 		counter("tetragon_missed_prog_probes_total", []string{"policy", "attach"},
 			"Calls that a program did not see, because it was running on that CPU already.",
 			readPrograms(func(p *Policy, x *Program) (float64, []string) { return float64(x.Missed), []string{p.Name, x.Attach} })),
@@ -143,10 +148,26 @@ func readSelectors(m *Metrics, send sender) {
 			}{
 				{s.Post, "post"}, {s.NoPost, "nopost"}, {s.Signal, "signal"}, {s.MonitorSignal, "monitor_signal"},
 				{s.Override, "override"}, {s.MonitorOverride, "monitor_override"}, {s.Set, "set"}, {s.MonitorSet, "monitor_set"},
+				{s.Notify, "notify_enforcer"}, {s.MonitorNotify, "monitor_notify_enforcer"},
 			} {
 				if x.n > 0 {
 					all.add(float64(x.n), append(labels[:6:6], x.what)...)
 				}
+			}
+		}
+	}
+	all.send(send)
+}
+
+func readOrders(m *Metrics, send sender) {
+	var all sums
+	for _, p := range m.policies() {
+		for _, s := range p.Selectors {
+			if s.Overwritten > 0 {
+				all.add(float64(s.Overwritten), "overwritten", p.Name, s.Hook)
+			}
+			if s.Unused > 0 {
+				all.add(float64(s.Unused), "no_action", p.Name, s.Hook)
 			}
 		}
 	}

@@ -64,7 +64,7 @@ func TestHandler_holdsEveryName(t *testing.T) {
 		FlagWords: [32]string{0: "execve", 14: "clone"},
 		Policies: func() []metrics.Policy {
 			return []metrics.Policy{{
-				Name: "p", Selectors: []metrics.Selector{{Hook: "kprobe:f", Post: 1}}, Programs: []metrics.Program{{ID: 1, Attach: "f"}},
+				Name: "p", Selectors: []metrics.Selector{{Hook: "kprobe:f", Post: 1, Unused: 1}}, Programs: []metrics.Program{{ID: 1, Attach: "f"}},
 			}}
 		},
 		Queues: func() []metrics.Queue { return []metrics.Queue{{Sink: "file"}} },
@@ -222,7 +222,7 @@ func TestHandler_policies(t *testing.T) {
 	m := newMetrics(t, metrics.Options{Lane: new(metrics.Lane), Policies: func() []metrics.Policy {
 		return []metrics.Policy{
 			{Name: "p", State: "enabled", KernelBytes: 100, Selectors: []metrics.Selector{
-				{Hook: "kprobe:f", Label: "l", Post: 3}, {Hook: "kprobe:f", Index: 1, NoPost: 4}, {Hook: "kprobe:f", HookIndex: 1},
+				{Hook: "kprobe:f", Label: "l", Post: 3}, {Hook: "kprobe:f", Index: 1, NoPost: 4}, {Hook: "kprobe:f", HookIndex: 1, Notify: 2},
 			}},
 			{Name: "p", State: "enabled", KernelBytes: 20, Selectors: []metrics.Selector{{Hook: "kprobe:f", Label: "l", Post: 5}}},
 			{Name: "q", Namespace: "n", State: "load_error"},
@@ -238,8 +238,9 @@ func TestHandler_policies(t *testing.T) {
 		`loaded{state="enabled"}`: 2, `loaded{state="load_error"}`: 1, `loaded{state="error"}`: 0, `loaded{state="disabled"}`: 0,
 		`loaded{state="skipped"}`: 0, `loaded{state="partially_enabled"}`: 0,
 		`kernel_memory_bytes{policy="p",policy_namespace=""}`: 120, `kernel_memory_bytes{policy="q",policy_namespace="n"}`: 0,
-		`selector_actions_total{action="post",hook="kprobe:f",hook_index="0",policy="p",policy_namespace="",selector_index="0",selector_label="l"}`:  8,
-		`selector_actions_total{action="nopost",hook="kprobe:f",hook_index="0",policy="p",policy_namespace="",selector_index="1",selector_label=""}`: 4,
+		`selector_actions_total{action="post",hook="kprobe:f",hook_index="0",policy="p",policy_namespace="",selector_index="0",selector_label="l"}`:           8,
+		`selector_actions_total{action="nopost",hook="kprobe:f",hook_index="0",policy="p",policy_namespace="",selector_index="1",selector_label=""}`:          4,
+		`selector_actions_total{action="notify_enforcer",hook="kprobe:f",hook_index="1",policy="p",policy_namespace="",selector_index="0",selector_label=""}`: 2,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("samples (-want +got):\n%s", d)

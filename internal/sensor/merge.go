@@ -244,7 +244,7 @@ func code(p *plan.Program) string {
 		if d.Notify != nil {
 			notify = *d.Notify
 		}
-		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t %x %x %t %v %x %d\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override, d.Later, d.From, d.Enforcer, notify, d.Forget, setAt(&d))
+		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t %x %x %t %t %v %x %d\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override, d.Later, d.From, d.Enforcer, d.Kills, notify, d.Forget, setAt(&d))
 	}
 	for i := range p.Groups {
 		g := &p.Groups[i]

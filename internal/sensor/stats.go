@@ -41,6 +41,7 @@ type RuleStats struct {
 
 	Signal, MonitorSignal     uint64 // calls whose process was sent signals; would have been, but for the mode
 	Notify, MonitorNotify     uint64 // calls after which an enforcer does something; would have done
+	Overwritten, Unused       uint64 // of what was ordered of an enforcer: replaced by another order; taken back
 	Override, MonitorOverride uint64 // calls that were denied; would have been
 	Set, MonitorSet           uint64 // calls in which an argument was changed; would have been
 }

@@ -420,6 +420,8 @@ func (t *tables) stat(row int) (RuleStats, error) {
 		sum.MonitorOverride += s.MonitorOverride
 		sum.Notify += s.Notify
 		sum.MonitorNotify += s.MonitorNotify
+		sum.Overwritten += s.NotifyOverwritten
+		sum.Unused += s.NotifyUnused
 		sum.Set += s.Set
 		sum.MonitorSet += s.MonitorSet
 	}

@@ -34,6 +34,7 @@ type userHook struct {
 	entry *ebpf.Program // keeps the arguments; nil: nobody asks for them
 	holds []hold        // the newest last
 	said  string        // the last thing that was logged
+	other fileID        // a file that has none of the digests: it is not read again and again
 }
 
 // hold is what is attached to one file. Processes that run a file that was replaced are hooked on.
@@ -201,6 +202,20 @@ func (h *userHook) end(do func(*hold) error) error {
 
 // hold attaches to a file, after what the hook holds already. u.mu is held.
 func (h *userHook) hold(o *openFile) error {
+	if d := h.a.User.Digests; len(d) > 0 {
+		ok, other, err := o.f.Is(d)
+		if err == nil && !ok {
+			h.other = o.id
+			err = fmt.Errorf("it is another program, which is not hooked: it has %s", other)
+			if i := len(h.holds) - 1; i >= 0 && h.holds[i].file.same(o.id) { // what the hook was for is gone from the file
+				err = errors.Join(err, h.holds[i].end())
+				h.holds = h.holds[:i]
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
 	places, err := h.places(o.f)
 	if err != nil {
 		return err
@@ -358,7 +373,7 @@ func (u *users) follow(path string) {
 	}
 	var o *openFile
 	for _, h := range u.hooks[path] {
-		if n := len(h.holds); n > 0 && h.holds[n-1].file == idOf(st) {
+		if n := len(h.holds); n > 0 && h.holds[n-1].file == idOf(st) || h.other == idOf(st) {
 			continue
 		}
 		if o == nil {

@@ -166,8 +166,8 @@ func policyStatus(p *registry.Status) *tetragon.TracingPolicyStatus {
 			for _, r := range st.Rules {
 				x.Matched, x.Posted, x.Nopost = x.Matched+r.Matched, x.Posted+r.Posted, x.Nopost+r.NoPost
 				x.Limited, x.Lost = x.Limited+r.Limited, x.Lost+r.Lost
-				x.Enforced += r.Signal + r.Override + r.Set
-				x.Monitored += r.MonitorSignal + r.MonitorOverride + r.MonitorSet
+				x.Enforced += r.Signal + r.Override + r.Set + r.Notify
+				x.Monitored += r.MonitorSignal + r.MonitorOverride + r.MonitorSet + r.MonitorNotify
 			}
 			x.Missed, x.HooksOfProgram, x.KernelMemoryBytes = st.Missed, uint32(st.Sharing), st.Bytes
 			x.Runs, x.RunTimeNs = st.Runs, uint64(max(st.Time.Nanoseconds(), 0))
@@ -182,6 +182,7 @@ func add(to *tetragon.TracingPolicyActionCounters, r *registry.RuleStats) {
 	to.Post, to.Nopost = to.Post+r.Posted, to.Nopost+r.NoPost
 	to.Signal, to.MonitorSignal = to.Signal+r.Signal, to.MonitorSignal+r.MonitorSignal
 	to.Override, to.MonitorOverride = to.Override+r.Override, to.MonitorOverride+r.MonitorOverride
+	to.NotifyEnforcer, to.MonitorNotifyEnforcer = to.NotifyEnforcer+r.Notify, to.MonitorNotifyEnforcer+r.MonitorNotify
 	to.Set, to.MonitorSet = to.Set+r.Set, to.MonitorSet+r.MonitorSet
 }
 

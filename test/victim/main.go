@@ -55,7 +55,7 @@ func table() map[string]subcommand {
 
 		// Ways to call the kernel.
 		"syscall":     {"[-n N] [-threads N] [-rate N] NAME ARG...", "makes a system call; ARG is a number, s=TEXT or v=ADDRESS,BYTES (one vector)", call},
-		"guarded":     {"DIR", "makes each system call that somebody can deny, with 0x4711 as its last argument; MISSED= those that did not return error 77", guarded},
+		"guarded":     {"DIR [in-place]", "makes each system call that somebody can deny, with 0x4711 as its last argument; MISSED= those that did not return error 77; in-place: pidfd_getfd is denied at its entry, and returns that error too", guarded},
 		"compat":      {"NR ARG...", "makes a 32-bit system call from a 64-bit program", compatCall},
 		"change-ns":   {"KIND", "enters a new namespace (uts, ipc, net, mnt, cgroup), then calls lseek(-1, 4711, 0)", changeNamespace},
 		"change-caps": {"NR", "drops a capability from its effective set, then calls lseek(-1, 4711, 0)", changeCapabilities},

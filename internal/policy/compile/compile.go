@@ -44,10 +44,20 @@ type Options struct {
 	AllowMissing       bool // a hook that this kernel cannot have is inactive instead of an error
 	// Open opens a program that is hooked, so that mistakes are told before it is attached. Nil: there is none to be looked at.
 	Open func(path string) (*elf.File, error)
+	// OpenTypes reads the file with the types of a program that is hooked. Nil: there is none to be looked at.
+	OpenTypes func(path string) (Types, error)
 	// MayAsk says whether a policy may have the agent ask a host; port is empty for a lookup of its name. Nil: nobody knows what
 	// the agent will be allowed.
 	MayAsk func(host, port string) bool
 }
+
+// Types are those of a file, which btfPath names.
+type Types interface {
+	Follow(root, path string) (*kernel.Member, error)
+}
+
+// OpenTypes is Options.OpenTypes where files can be looked at.
+func OpenTypes(path string) (Types, error) { return kernel.OpenTypes(path) }
 
 // compiler is one policy under compilation. Each pass reads what the passes before it wrote.
 type compiler struct {
@@ -60,11 +70,10 @@ type compiler struct {
 
 	hooks []*hook // from passes expandHooks on
 	sets  map[string]int
+	types map[string]Types       // those that btfPath names, by path
 	files map[string]programFile // programs that are hooked, by path
 
 	forPolicy *plan.Filter // all rules have it: the workloads that the policy is for; nil: it is for all
-
-	enforcerKills bool // what the enforcer cannot deny is killed, and the policy says that this does
 }
 
 // hook is one hook of the policy on one function.
@@ -107,14 +116,15 @@ var passes = []struct {
 	{"see which workloads are meant", (*compiler).checkWorkloads},
 	{"read options", (*compiler).readOptions},
 	{"expand lists: a hook for each function", (*compiler).expandHooks},
-	{"expand macros", (*compiler).expandMacros},           // needs hooks
-	{"choose attach points", (*compiler).resolve},         // needs hooks
-	{"type arguments", (*compiler).typeArgs},              // needs how parameters are reached
-	{"lower selectors", (*compiler).lowerSelectors},       // needs types, macros
-	{"lower actions", (*compiler).lowerActions},           // needs rules
-	{"hook who denies for others", (*compiler).addGuards}, // needs complete rules
-	{"see who would be meant", (*compiler).checkActors},   // needs attach points and actions
-	{"see whether anybody calls", (*compiler).checkCalls}, // likewise
+	{"expand macros", (*compiler).expandMacros},                           // needs hooks
+	{"choose attach points", (*compiler).resolve},                         // needs hooks
+	{"see whether anything is left that enforces", (*compiler).checkLeft}, // needs attach points
+	{"type arguments", (*compiler).typeArgs},                              // needs how parameters are reached
+	{"lower selectors", (*compiler).lowerSelectors},                       // needs types, macros
+	{"lower actions", (*compiler).lowerActions},                           // needs rules
+	{"hook who denies for others", (*compiler).addGuards},                 // needs complete rules
+	{"see who would be meant", (*compiler).checkActors},                   // needs attach points and actions
+	{"see whether anybody calls", (*compiler).checkCalls},                 // likewise
 	{"drop equivalents that never match", (*compiler).dropHopeless},
 	{"merge lists", (*compiler).mergeLists}, // needs complete hooks
 	{"collect", (*compiler).collect},

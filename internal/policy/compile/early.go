@@ -16,7 +16,8 @@ type options struct {
 	noUprobeMulti bool
 	mode          string // "enforce", "monitor"; empty: as the actions say
 
-	fallback bool // what cannot be overridden is killed
+	fallback bool   // what cannot be overridden is killed
+	method   string // how an enforcer denies; empty: as the kernel allows
 }
 
 func (c *compiler) readOptions() {
@@ -42,7 +43,11 @@ func (c *compiler) readOptions() {
 			if len(c.pol.Uprobes)+len(c.pol.Usdts) == 0 {
 				c.d.Warn(o.Name.Place, "unused-option", "option %s has no effect on the hooks of this policy", o.Name.Value)
 			}
-		case "sleepable-preload-size", "override-method":
+		case optionMethod:
+			if c.opts.method = o.Value.Value; len(c.pol.Enforcers) == 0 {
+				c.d.Warn(o.Name.Place, "unused-option", "option %s is for enforcers; the policy has none", optionMethod)
+			}
+		case "sleepable-preload-size":
 			c.d.Warn(o.Name.Place, "unused-option", "option %s has no effect on the hooks of this policy", o.Name.Value)
 		case "policy-mode":
 			if o.Value.Value != "enforce" && o.Value.Value != "monitor" {

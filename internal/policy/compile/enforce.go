@@ -64,7 +64,7 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 	why := c.noTrampoline(h, proto, kernel.FmodRet)
 	switch {
 	case exit:
-		c.d.Error(h.kprobe.Return.Place, "not-yet-supported", "Override on a hook that tells the return value is not supported yet").
+		c.d.Error(h.kprobe.Return.Place, "not-yet-supported", "Override on a hook that tells the return value is not supported yet: its event is made when the call is over, too late to deny it").
 			WithHint("make two hooks: one with Override, one with return: true")
 		h.dead = true
 		return
@@ -73,6 +73,9 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		why = c.f.Lacks(kernel.FmodCall)
 	case regs:
 		h.plan.Attach.Backend = plan.BackendFmodRet
+		if h.enforcer && c.opts.method == methodReturn {
+			h.plan.Caveats = append(h.plan.Caveats, "fmod_ret stands for "+methodReturn+": the call does not take place either, and returns the error")
+		}
 		return
 	case !guard:
 		why = fmt.Sprintf("the kernel lets no program return in the place of %s", h.call)
@@ -83,7 +86,11 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		return
 	}
 	h.tried(plan.BackendFmodRet, "%s", why)
-	if regs && c.f.Lacks(kernel.FmodRet) == "" {
+	switch {
+	case !regs || c.f.Lacks(kernel.FmodRet) != "":
+	case h.enforcer && c.opts.method != "":
+		h.tried(plan.BackendFmodRet, "option %s: %s asks that %s is denied at its entry", optionMethod, c.opts.method, h.systemCall())
+	default:
 		var none string
 		if h.guards, none = c.guardsOf(h); none == "" {
 			c.byGuards(h)
@@ -103,7 +110,6 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 	if c.opts.fallback {
 		h.killInstead = true
 		if h.enforcer {
-			c.enforcerKills = true
 			c.killsInstead(h)
 		}
 		return

@@ -13,6 +13,13 @@ import (
 // An enforcer is a list of calls at which is carried out what NotifyEnforcer has ordered anywhere before, in the same thread.
 // Each of its calls becomes a hook of section "enforcers", whose one rule finds the verdict.
 
+// optionMethod is the option that says in which way an enforcer denies. Either of its values asks that calls are denied at
+// their entry, in the way that it names: then nothing that they ask stands in for them.
+const (
+	optionMethod = "override-method"
+	methodReturn = "override-return"
+)
+
 // expandEnforcers makes a hook for each call of the enforcer.
 func (c *compiler) expandEnforcers() {
 	for i := range c.pol.Enforcers {
@@ -28,6 +35,11 @@ func (c *compiler) expandEnforcers() {
 			for _, h := range added {
 				if !strings.HasPrefix(h.call, "security_") && !strings.Contains(h.call, "sys_") {
 					c.d.Error(h.at, "enforcer-call", "an enforcer cannot stand at %q", h.call)
+					continue
+				}
+				if c.opts.method == methodReturn && strings.HasPrefix(h.call, "security_") {
+					c.d.Error(h.at, "cannot-override", "%s is no system call, so option %s: %s does not go with it", h.call, optionMethod, methodReturn).
+						WithHint("%s: fmod-ret, or no such option", optionMethod)
 					continue
 				}
 				if seen[h.call] {
@@ -94,15 +106,15 @@ func (c *compiler) notify(a *policy.Action, do *plan.Actions) {
 	if s := a.ArgSig.Value; s != 0 {
 		do.Notify.Signal = int(s)
 	}
-	if n != 0 && c.enforcerKills {
-		do.Notify.Error, do.Notify.Signal = 0, sigkill
-	}
 }
 
 // enforce makes the rule of a call of the enforcer.
 func (c *compiler) enforce(h *hook, do *plan.Actions) {
 	*do = plan.Actions{Enforcer: true, From: c.enforcerVerdict(), Last: "NotifyEnforcer", LastReturn: "Post"}
-	if c.overrides(h) && !c.enforcerKills {
+	switch {
+	case h.killInstead:
+		do.Kills = true
+	case c.overrides(h):
 		do.Override = true
 		if len(h.guards) > 0 {
 			do.Later = h.verdict

@@ -123,12 +123,22 @@ func compiled(t *testing.T, src []byte, f compile.Facts, o compile.Options) (pla
 	if pol == nil {
 		return "", d.String(), false
 	}
-	o.Open = openProgram
+	o.Open, o.OpenTypes = openProgram, openTypes(f)
 	p, d := compile.Compile(pol, f, o)
 	if p == nil {
 		return "", d.String(), false
 	}
 	return p.String(), d.String(), true
+}
+
+// openTypes gives the types that policies of tests name: /types has those of the kernel, and there are no others.
+func openTypes(f compile.Facts) func(string) (compile.Types, error) {
+	return func(path string) (compile.Types, error) {
+		if path != "/types" {
+			return nil, fmt.Errorf("read the types (BTF) of %s: %w", path, os.ErrNotExist)
+		}
+		return f, nil
+	}
 }
 
 // openProgram gives the programs that policies of tests hook: /prog is a small one, /stripped is the same without symbols,

@@ -109,6 +109,8 @@ var languageFields = []struct{ name, yaml string }{
 	{"data, current_task", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: string, source: current_task, resolve: comm}]}]\n"},
 	{"data, pt_regs", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: uint64, source: pt_regs, resolve: rdi}]}]\n"},
 	{"uprobes", "  uprobes: [{path: /bin/sh, offsets: [4096]}]\n"},
+	{"uprobes, binaryDigests", "  uprobes: [{path: /prog, symbols: [greet], binaryDigests: [\"build-id:deadbeef\"]}]\n"},
+	{"uprobes, btfPath", "  uprobes: [{path: /prog, symbols: [greet], btfPath: /types, args: [{index: 1, type: uint16, btfType: file, resolve: f_inode.i_mode}]}]\n"},
 	{"usdts", "  usdts: [{path: /prog, provider: scenario, name: passed}]\n"},
 	{"lsmhooks", "  lsmhooks: [{hook: file_open, args: [{index: 0, type: file}]}]\n"},
 }
@@ -126,7 +128,7 @@ func (l *language) verdict(k *kernel.Recorded, spec string) string {
 	src := "apiVersion: cilium.io/v1alpha1\nkind: TracingPolicy\nmetadata: {name: cell}\nspec:\n" + spec
 	pol, d := parse.YAML("", []byte(src), parse.Options{})
 	if pol != nil {
-		p, cd := compile.Compile(pol, k, compile.Options{Open: openProgram})
+		p, cd := compile.Compile(pol, k, compile.Options{Open: openProgram, OpenTypes: openTypes(k)})
 		if d = cd; p != nil {
 			for i := range p.Hooks {
 				switch h := &p.Hooks[i]; {

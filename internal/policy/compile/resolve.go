@@ -266,7 +266,7 @@ func (c *compiler) known(name string) bool {
 // notFound refuses a hook on a function that this kernel does not have, or lets it be inactive.
 func (c *compiler) notFound(h *hook, regs bool) {
 	why := fmt.Sprintf("kernel %s has no function %s", c.f.KernelRelease(), h.plan.Attach.Symbol)
-	if c.mayMiss(h) {
+	if c.mayMiss(h) || h.enforces() && h.kprobe.CallNotFound.Value { // nobody can call what is not there
 		c.inactive(h, why)
 		return
 	}
@@ -304,6 +304,19 @@ func (c *compiler) meant(name string) string {
 		return ""
 	}
 	return meant
+}
+
+// checkLeft refuses a policy of which nothing is left that enforces, though it is written to.
+func (c *compiler) checkLeft() {
+	if slices.ContainsFunc(c.alive(), (*hook).enforces) {
+		return
+	}
+	for _, h := range c.hooks {
+		if h.plan.Inactive != "" && h.enforces() {
+			c.d.Error(h.at, "call-not-found", "%s, and no other hook of the policy enforces", h.plan.Inactive).
+				WithHint("such a policy would do nothing: do not load it on this kernel, or name the function that the kernel has instead")
+		}
+	}
 }
 
 // mayMiss says whether a hook may be left out. One that enforces never is: whoever relies on it would not be told.
@@ -349,6 +362,12 @@ func (c *compiler) inactive(h *hook, why string) {
 	h.dead = true
 	h.plan.Inactive = why
 	h.plan.Attach, h.plan.Rules = plan.Attach{}, []plan.Rule{{Do: plan.Actions{Post: true, Last: "Post", LastReturn: "Post"}}}
+	if h.user != nil { // it is named by where it would be
+		h.plan.Attach.User = &h.user.place
+		if h.user.place.Symbol != "" {
+			h.plan.Symbol = h.call
+		}
+	}
 	c.d.Warn(h.at, "inactive", "%s is not hooked: %s", h.what(), why)
 }
 

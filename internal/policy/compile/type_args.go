@@ -223,10 +223,8 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 			return t
 		}
 	}
-	if a.Resolve.Value != "" && h.user != nil {
-		c.d.Error(a.Resolve.Place, "not-yet-supported", "following types of user programs (resolve with btfPath) is not supported yet").
-			WithHint("take it out")
-		return t
+	if a.Resolve.Value != "" && h.user != nil { // the parser wants btfType and btfPath
+		return c.follow(h, a, a.BTFType.Value, r.source, t)
 	}
 	if a.Resolve.Value != "" {
 		return c.typeResolved(h, a, r, t)
@@ -468,6 +466,10 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 		c.d.Error(a.Type.Place, "arg-type", "there is no type %q", name)
 		return t
 	}
+	if !c.userType(h, a, t.row) {
+		t.row = nil
+		return t
+	}
 	v := plan.Value{Source: from, Type: t.row.typ, Bits: t.row.bits, Signed: t.row.signed}
 	steps := stepsOf(m)
 	switch {
@@ -480,7 +482,7 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 			c.d.Warn(a.Type.Place, "arg-width", "%s has %d bits, %q has %d", a.Resolve.Value, m.Bits, name, t.row.bits)
 		}
 	}
-	if from.Kind == plan.SourceReg { // what a system call is given points into the memory of the process
+	if from.Kind == plan.SourceReg || h.user != nil && from.Kind != plan.SourceTask { // what a user program has, and what a system call is given points into the memory of the process
 		for i := range steps {
 			steps[i].User = !steps[i].Addr
 		}
@@ -497,6 +499,13 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 // member follows resolve: in the module that btfTypeModule names; else in the kernel, and for a type that the kernel does not
 // have in the module that has the function.
 func (c *compiler) member(h *hook, a *policy.Arg, root string) (*kernel.Member, error) {
+	if h.user != nil && a.Source.Value == "" {
+		types, err := c.userTypes(h)
+		if err != nil {
+			return nil, err
+		}
+		return types.Follow(root, a.Resolve.Value)
+	}
 	if m := a.BTFTypeModule.Value; m != "" {
 		return c.f.FollowModule(m, root, a.Resolve.Value)
 	}

@@ -22,10 +22,12 @@ import (
 type userHook struct {
 	path    policy.Text
 	place   plan.Place
-	addr    bool // place.Offset is an address yet
+	addr    bool        // place.Offset is an address yet
+	btfPath policy.Text // of its types; empty: none are named
 	usdt    *policy.Usdt
-	args    []elf.Arg // of a static probe
-	machine string    // of the file; empty if it is not known
+	uprobe  *policy.Uprobe // nil for static probes
+	args    []elf.Arg      // of a static probe
+	machine string         // of the file; empty if it is not known
 }
 
 // programFile is a program that was looked at.
@@ -69,20 +71,20 @@ func (c *compiler) absolute(path policy.Text) string {
 
 // expandUprobe makes a hook of each place that the entry names.
 func (c *compiler) expandUprobe(i int, u *policy.Uprobe) {
-	if len(u.Digests) > 0 {
-		c.d.Error(u.Digests[0].Place, "not-yet-supported", "comparing the program with a digest (binaryDigests) is not supported yet").
-			WithHint("take it out")
+	var digests []string
+	for _, d := range u.Digests {
+		digests = append(digests, strings.ToLower(strings.TrimSpace(d.Value)))
 	}
 	path := c.absolute(u.Path)
 	add := func(n int, call string, at policy.Place, place plan.Place, addr bool) {
-		place.Path = path
+		place.Path, place.Digests = path, digests
 		if n < len(u.RefCtrOffset) {
 			place.RefCtr = uint64(u.RefCtrOffset[n].Value)
 		}
 		c.hooks = append(c.hooks, &hook{
 			common: &u.Common, section: "uprobes", index: i, call: call, at: at,
 			kprobe: &policy.Kprobe{Common: u.Common, Return: u.Return, ReturnArg: u.ReturnArg, Data: u.Data},
-			user:   &userHook{path: u.Path, place: place, addr: addr},
+			user:   &userHook{path: u.Path, place: place, addr: addr, uprobe: u, btfPath: u.BTFPath},
 		})
 	}
 	for n, s := range u.Symbols {
@@ -156,6 +158,9 @@ func (c *compiler) lookAt(h *hook, b plan.Backend) bool {
 		return false
 	case errors.Is(err, os.ErrNotExist) && c.o.Open == nil:
 		return true
+	case errors.Is(err, os.ErrNotExist) && len(u.place.Digests) > 0:
+		c.d.Error(u.path.Place, "user-program", "%s is not there, so it has no digest", u.place.Path).WithHint("add the policy when it is there")
+		return false
 	case errors.Is(err, os.ErrNotExist):
 		c.d.Warn(u.path.Place, "user-program-missing", "%s is not there; it is hooked when it comes", u.place.Path)
 		return true
@@ -165,6 +170,9 @@ func (c *compiler) lookAt(h *hook, b plan.Backend) bool {
 	}
 	if u.machine = f.Machine(); u.machine != runtime.GOARCH {
 		c.d.Error(u.path.Place, "user-program", "%s is a program for %s; this machine is %s", u.place.Path, u.machine, runtime.GOARCH)
+		return false
+	}
+	if len(u.place.Digests) > 0 && !c.hasDigest(h, f) {
 		return false
 	}
 	switch {
@@ -201,6 +209,24 @@ func (c *compiler) lookAt(h *hook, b plan.Backend) bool {
 	return c.lookAtGo(h, f, b)
 }
 
+// hasDigest compares a program with the digests that the policy names. The sensor does so again with what it attaches to.
+func (c *compiler) hasDigest(h *hook, f *elf.File) bool {
+	u := h.user
+	at := u.uprobe.Digests[0].Place
+	ok, other, err := f.Is(u.place.Digests)
+	switch {
+	case err != nil:
+		c.d.Error(at, "user-program", "%s: %v", u.place.Path, err)
+	case !ok && u.uprobe.DigestFailure.Value:
+		h.plan.Rejected = true
+		c.inactive(h, fmt.Sprintf("%s is another program: it has %s", u.place.Path, other))
+	case !ok:
+		c.d.Error(at, "other-digest", "%s is another program: it has %s", u.place.Path, other).
+			WithHint("ignore: {digestVerificationFailure: true} loads the policy without this hook")
+	}
+	return ok
+}
+
 // lookAtGo says what is different in programs that Go made.
 func (c *compiler) lookAtGo(h *hook, f *elf.File, b plan.Backend) bool {
 	u := h.user
@@ -219,14 +245,33 @@ func (c *compiler) lookAtGo(h *hook, f *elf.File, b plan.Backend) bool {
 	return true
 }
 
-// userTypes are what a user program can have: numbers, and what can be told of its own memory and descriptors.
-var userTypes = []plan.Type{
+// userTypes reads the types that the policy names for a program.
+func (c *compiler) userTypes(h *hook) (Types, error) {
+	if c.o.OpenTypes == nil {
+		return nil, errors.New("the file with its types cannot be looked at here")
+	}
+	path := c.absolute(h.user.btfPath)
+	if t := c.types[path]; t != nil {
+		return t, nil
+	}
+	t, err := c.o.OpenTypes(path)
+	if err == nil {
+		if c.types == nil {
+			c.types = make(map[string]Types)
+		}
+		c.types[path] = t
+	}
+	return t, err
+}
+
+// userReadable are what a user program can have: numbers, and what can be told of its own memory and descriptors.
+var userReadable = []plan.Type{
 	plan.TypeInt, plan.TypeString, plan.TypeBytes, plan.TypeSockaddr, plan.TypeSockaddrUn, plan.TypeFd,
 }
 
 // userType refuses types of the kernel's own objects on a user program.
 func (c *compiler) userType(h *hook, a *policy.Arg, row *typeRow) bool {
-	if h.user == nil || slices.Contains(userTypes, row.typ) && !row.load || a.Source.Value == "current_task" {
+	if h.user == nil || slices.Contains(userReadable, row.typ) && !row.load || a.Source.Value == "current_task" {
 		return true
 	}
 	why := "that is an object of the kernel"
@@ -267,7 +312,7 @@ func (c *compiler) expandUsdt(i int, u *policy.Usdt) {
 			common: &u.Common, section: "usdts", index: i, call: full, at: u.Name.Place,
 			kprobe: &policy.Kprobe{Common: u.Common},
 			user: &userHook{
-				path: u.Path, usdt: u, args: elf.ParseArgs(f.Machine(), p.Args), place: plan.Place{Path: path, Probe: full, Args: p.Args},
+				path: u.Path, btfPath: u.BTFPath, usdt: u, args: elf.ParseArgs(f.Machine(), p.Args), place: plan.Place{Path: path, Probe: full, Args: p.Args},
 			},
 		})
 	}

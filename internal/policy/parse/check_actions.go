@@ -42,8 +42,8 @@ var actionRules = map[string]actionRule{
 	"DnsLookup":                   {args: []string{"argFqdn"}, need: "argFqdn", on: inKernel, ret: true},
 	"TrackSock":                   {args: []string{"argSock"}, on: inKernel, ret: true},
 	"UntrackSock":                 {args: []string{"argSock"}, on: inKernel, ret: true},
-	"NotifyEnforcer":              {args: []string{"argError", "argSig"}, on: [hookKinds]bool{kprobe: true, tracepoint: true}},
-	"CleanupEnforcerNotification": {on: [hookKinds]bool{kprobe: true, fentry: true, tracepoint: true}},
+	"NotifyEnforcer":              {args: []string{"argError", "argSig"}, on: [hookKinds]bool{kprobe: true, tracepoint: true, rawTracepoint: true}},
+	"CleanupEnforcerNotification": {on: inKernel},
 	"Set":                         {args: []string{"argIndex", "argValue"}, need: "argIndex", on: [hookKinds]bool{usdt: true}},
 }
 

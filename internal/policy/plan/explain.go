@@ -445,6 +445,8 @@ func (h *Hook) does(a *Actions) string {
 		words = append(words, "the process gets the signal that was ordered, and what guards the system call denies it, if that was ordered")
 	case a.Enforcer && a.Override:
 		words = append(words, "the process gets the signal that was ordered, and the call does not take place, if that was ordered")
+	case a.Enforcer && a.Kills:
+		words = append(words, "the process gets the signal that was ordered, and is killed if the call was to be denied")
 	case a.Enforcer:
 		words = append(words, "the process gets the signal that was ordered")
 	case a.Override && a.Later != 0:

@@ -62,6 +62,7 @@ type Hook struct {
 	Attach   Attach
 	Guards   string    // system call that is denied here because another hook of the policy says so; empty: it is none of these
 	Inactive string    // why it is not attached; empty if it is
+	Rejected bool      // Inactive: its program has another digest
 	Tried    []Attempt // back-ends that were considered before Attach, and why not
 	Caveats  []string  // how an equivalent differs from what was asked for
 
@@ -193,6 +194,8 @@ type Place struct {
 	Probe  string // static probe, "provider:name": all of its places whose arguments are where Args says
 	Args   string // as the file's note says
 	Multi  bool   // all places by one link (uprobe.multi)
+	// Digests: the file must have one of them, "ALGORITHM:hex" in lower case, whenever it is attached to; none: any will do.
+	Digests []string
 }
 
 // Key names the attach point; hooks with equal keys are merged into one program.
@@ -343,6 +346,7 @@ type Actions struct {
 	Error       int32
 	Later       Verdict  // Override: the program itself cannot; the error is kept under this name for the hooks that have it in From
 	Enforcer    bool     // what is kept under From is carried out, signals too, and is over
+	Kills       bool     // Enforcer: an error that is kept kills, as the call cannot be denied
 	Notify      *Notify  // something is ordered of the policy's enforcer; nil: nothing
 	Forget      Verdict  // what was ordered under this name is over
 	From        Verdict  // Override: the error is what is kept under this name

@@ -167,6 +167,9 @@ func (p *Place) String() string {
 	if p.Multi {
 		s += " multi"
 	}
+	if len(p.Digests) > 0 {
+		s += " if " + strings.Join(p.Digests, " or ")
+	}
 	return s
 }
 
@@ -442,6 +445,9 @@ func (a *Actions) String() string {
 	}
 	if a.Enforcer {
 		words = append(words, fmt.Sprintf("signals of verdict %x", uint64(a.From)))
+		if a.Kills {
+			words = append(words, "signal 9 for an error")
+		}
 	}
 	switch {
 	case a.Override && a.Later != 0:

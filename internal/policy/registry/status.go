@@ -132,13 +132,18 @@ func hookStatuses(p *plan.Plan) []HookStatus {
 	var out []HookStatus
 	for _, k := range order {
 		s := HookStatus{Section: k.section, Index: k.index, State: HookLoaded, Description: describe(hooks[k])}
-		gone := 0
+		gone, rejected := 0, 0
 		for _, h := range hooks[k] {
 			if h.Inactive != "" {
 				gone++
 			}
+			if h.Rejected {
+				rejected++
+			}
 		}
 		switch {
+		case rejected > 0: // all places of an entry are in one file
+			s.State = HookDigestRejected
 		case gone == len(hooks[k]):
 			s.State = HookNotFound
 		case gone > 0:

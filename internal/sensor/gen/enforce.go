@@ -54,7 +54,11 @@ func (b *body) enforce() {
 		c.add(storeImm64(asm.R10, stepAt, 0))
 		b.deciding(b.signals, func(i int) {
 			if do := &b.p.Rules[i].Do; do.Enforcer {
-				c.add(verdict(do.From), call("verdict_signals"))
+				kills := int32(0)
+				if do.Kills {
+					kills = 1
+				}
+				c.add(verdict(do.From), asm.Mov.Imm(asm.R2, kills), call("verdict_signals"))
 			} else {
 				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_signals"))
 			}
@@ -87,7 +91,7 @@ func (b *body) enforce() {
 				asm.LoadImm(asm.R4, int64(signals), asm.DWord), call("verdict_notify"))
 		}
 		if do.Forget != 0 {
-			c.add(verdict(do.Forget), call("verdict_drop"))
+			c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(do.Forget), asm.DWord), call("verdict_forget"))
 		}
 		if do.Enforcer {
 			c.add(verdict(do.From), call("verdict_drop"))
