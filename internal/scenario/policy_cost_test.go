@@ -28,6 +28,7 @@ const (
 	maxRejectProcess = 300
 	maxRejectField   = 450  // of a tracepoint, with what the kernel does for it
 	maxRejectDeny    = 260  // of a function whose call another one would be denied
+	maxRejectGuarded = 520  // of a system call that another one would be denied, by the function that it asks: two that are hooked
 	maxRejectUprobe  = 200  // in the program alone: the breakpoint costs thousands, whatever the program does
 	maxRejectPath    = 2400 // three prefixes, per open
 	maxPosted        = 7500 // kernel and agent together, per event; see decision 0014
@@ -108,6 +109,9 @@ func (c *costs) rejected() {
 	fmt.Printf("%-44s %12d\n", "prctl without a policy", without)
 	c.add(denyPolicy)
 	c.check("prctl, an Override on another one", per(seeks, prctl)-without, maxRejectDeny)
+	c.remove("cost")
+	c.add(strings.Replace(denyPolicy, "security_task_prctl\n    syscall: false", "sys_prctl", 1))
+	c.check("prctl, an Override on another one, by its guard", per(seeks, prctl)-without, maxRejectGuarded)
 	c.remove("cost")
 	for i := range 100 {
 		c.add(seekPolicy(fmt.Sprintf("cost-%d", i), 1))

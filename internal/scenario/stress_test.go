@@ -23,7 +23,7 @@ import (
 const (
 	envStress = "SCENARIO_STRESS" // number of tries; unset: it does not run
 	envSeed   = "SCENARIO_SEED"   // of what happens to the agent; unset: another one each time
-	envRounds = "SCENARIO_ROUNDS" // how often something is done to the agent at least; unset: each kind once
+	envRounds = "SCENARIO_ROUNDS" // how often something is done to the agent at least, and all the time there are tries; unset: each kind once
 	envEach   = "SCENARIO_EACH"   // tries of one process that survives its tries; unset: 25
 )
 
@@ -120,7 +120,7 @@ func TestStress(t *testing.T) {
 		t.Skipf("%s is not set; run make stress", envStress)
 	}
 	seed := uint64(number(envSeed, time.Now().UnixNano()))
-	rounds := int(number(envRounds, stressKinds))
+	rounds, toTheEnd := int(number(envRounds, stressKinds)), os.Getenv(envRounds) != ""
 	fmt.Printf("seed %d: make stress SEED=%d repeats what happens to the agent\n", seed, seed)
 	s := newStress(t, seed)
 	s.each = int(number(envEach, 25))
@@ -136,7 +136,7 @@ func TestStress(t *testing.T) {
 	done := make(chan struct{})
 	for range 2 {
 		wg.Go(func() {
-			for !t.Failed() {
+			for !t.Failed() && (toTheEnd || s.sum(s.tries) < n) {
 				select {
 				case <-done:
 					return
