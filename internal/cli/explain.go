@@ -251,6 +251,7 @@ var exampleFiles embed.FS
 
 // example is one of them.
 type example struct {
+	name string // of its file: the section that it is about, or SECTION-SOMETHING
 	text string
 	root any // the same as YAML has it
 }
@@ -278,18 +279,18 @@ func examplesOf(kind string) ([]example, error) {
 		if err := yaml.Unmarshal([]byte(text), &root); err != nil {
 			return nil, fmt.Errorf("example %s: %w", x.Name(), err)
 		}
-		out = append(out, example{text, root})
+		out = append(out, example{strings.TrimSuffix(x.Name(), ".yaml"), text, root})
 	}
 	slices.SortStableFunc(out, func(a, b example) int { return len(a.text) - len(b.text) })
 	return out, nil
 }
 
-// exampleOf picks the shortest example that has the field; without one, the shortest that has it in another section, or as
-// much of its path as there is, and says so.
+// exampleOf picks an example that has the field, that of its section or the shortest; without one, the shortest that has it in
+// another section, or as much of its path as there is, and says so.
 func exampleOf(e *parse.Explained, all []example) string {
 	best, most := "", -1
 	for _, x := range all {
-		if n := depth(x.root, e.Path); n > most {
+		if n := depth(x.root, e.Path); n > most || n == most && len(e.Path) > 1 && x.name == e.Path[1] {
 			best, most = x.text, n
 		}
 	}
