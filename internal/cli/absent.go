@@ -12,7 +12,6 @@ import (
 var absent = []struct{ name, why string }{
 	{"cri", "container runtimes are not asked yet"},
 	{"cgtracker", "cgroups are followed by the kernel's own hierarchy, not by a table that could be shown or changed"},
-	{"explain", "docs/language.md describes the language of policies, and \"tetra policy explain FILE\" a policy"},
 	{"policyfilter", "policies for pods are not supported yet"},
 	{"policytest", "what policies do is tested by \"tetra policy simulate\" and by the scenarios of the source"},
 	{"rthooks", "container runtimes are not followed yet"},

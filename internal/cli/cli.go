@@ -127,7 +127,7 @@ func (a *app) root() *cobra.Command {
 	a.tls.register(f)
 	cmd.AddCommand(a.geteventsCommand(), a.statusCommand(), a.versionCommand(), a.tracingPolicyCommand(), a.policyCommand(),
 		a.infoCommand(), a.loglevelCommand(), a.eventlogCommand(), a.dumpCommand(), a.debugCommand(), a.metricsCommand(), a.manCommand(),
-		a.bugtoolCommand(), a.doctorCommand(), a.probeCommand(), a.topCommand())
+		a.bugtoolCommand(), a.doctorCommand(), a.probeCommand(), a.topCommand(), a.explainCommand())
 	cmd.AddCommand(absentCommands()...)
 	return cmd
 }

@@ -23,7 +23,7 @@ func TestCoverage(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"| `FineGuidanceSensors.GetEvents` | there |", "| `FineGuidanceSensors.RuntimeHook` | UNIMPLEMENTED: ", "| `tetra getevents` | there |",
+		"| `FineGuidanceSensors.GetEvents` | there |", "| `FineGuidanceSensors.RuntimeHook` | UNIMPLEMENTED: ", "| `tetra getevents` | there |", "| `tetra explain` | there |",
 		"| `tetra cri` | not here: ", "| `export-filename` | there |", "| `tetragon_events_total` | there |", "| `binary_regex` | there |",
 	} {
 		if !strings.Contains(text, want) {

@@ -25,14 +25,19 @@ type labels struct {
 }
 
 var labelFields = []field[labels]{
-	{name: "matchLabels", to: func(l *labels) any { return &l.match }},
-	{name: "matchExpressions", to: func(l *labels) any { return &l.expressions }},
+	{name: "matchLabels", to: func(l *labels) any { return &l.match },
+		doc: "Labels and their values, all of which must be there."},
+	{name: "matchExpressions", to: func(l *labels) any { return &l.expressions },
+		doc: "Conditions on labels, all of which must hold."},
 }
 
 var labelExpressionFields = []field[labelExpression]{
-	{name: "key", to: func(e *labelExpression) any { return &e.key }, rule: rule{need: true, full: true}},
-	{name: "operator", to: func(e *labelExpression) any { return &e.operator }, rule: rule{need: true, enum: &labelOperators}},
-	{name: "values", to: func(e *labelExpression) any { return &e.values }},
+	{name: "key", to: func(e *labelExpression) any { return &e.key }, rule: rule{need: true, full: true},
+		doc: "The label."},
+	{name: "operator", to: func(e *labelExpression) any { return &e.operator }, rule: rule{need: true, enum: &labelOperators},
+		doc: "In and NotIn compare the value of the label, Exists and DoesNotExist look only whether it is there."},
+	{name: "values", to: func(e *labelExpression) any { return &e.values },
+		doc: "Values for In and NotIn; none for the others."},
 }
 
 // labelSelector reads a label selector of Kubernetes.

@@ -3,6 +3,7 @@
 package parse
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,10 +15,21 @@ import (
 	"tetragon/internal/policy"
 )
 
-const apiVersion = "cilium.io/v1alpha1"
+// What policies are to the API server.
+const (
+	group      = "cilium.io"
+	version    = "v1alpha1"
+	apiVersion = group + "/" + version
+)
 
-// kinds are the kinds of policies.
-var kinds = map[string]policy.Kind{"TracingPolicy": policy.KindCluster, "TracingPolicyNamespaced": policy.KindNamespaced}
+// kinds are the kinds of policies, by their names.
+func kinds() map[string]policy.Kind {
+	out := make(map[string]policy.Kind)
+	for _, r := range resources {
+		out[r.Kind] = r.kind
+	}
+	return out
+}
 
 // policy reads a document, and checks what the schema cannot say.
 func (p *parser) policy(root *yaml.Node) *policy.Policy {
@@ -64,7 +76,7 @@ func (p *parser) checkHead(d *document) {
 		p.warn(v.Place, "api-version", "apiVersion %q is not known; the policy is read as %s", clip(v.Value), apiVersion)
 	}
 	if k := d.kind; k.Value != "" {
-		if d.spec.Kind = kinds[k.Value]; d.spec.Kind == policy.KindUnknown {
+		if d.spec.Kind = kinds()[k.Value]; d.spec.Kind == policy.KindUnknown {
 			x := p.error(k.Place, "unknown-kind", "there is no kind of policy %q", clip(k.Value))
 			if s := nearest.Name(k.Value, []string{"TracingPolicy", "TracingPolicyNamespaced"}); s != "" {
 				x.WithHint("did you mean %q?", s)
@@ -173,16 +185,14 @@ var knownOptions = map[string]struct {
 	"sleepable-preload-size": {isSize, "a positive number"},
 }
 
+func optionNames() []string { return slices.Sorted(maps.Keys(knownOptions)) }
+
 func isBool(s string) bool { _, err := strconv.ParseBool(s); return err == nil }
 
 func isSize(s string) bool { n, err := strconv.ParseUint(s, 0, 32); return err == nil && n > 0 }
 
 func (p *parser) checkOptions(pol *policy.Policy) {
-	var names []string
-	for n := range knownOptions {
-		names = append(names, n)
-	}
-	slices.Sort(names)
+	names := optionNames()
 	seen := make(map[string]policy.Place)
 	for _, o := range pol.Options {
 		if o.Name.Value == "" {

@@ -4,7 +4,7 @@
 //
 // It is the first step of the policy lane: text in, policy.Policy for policy/compile out. schema.go is the table of the whole
 // language, read.go walks a document along it, and the check_*.go files hold what the table cannot say: rules that tie one
-// field to another.
+// field to another. explain.go describes what the table holds.
 //
 // Not here: whether a policy makes sense on a kernel, operators against types, numbers against widths (policy/compile).
 //

@@ -20,6 +20,7 @@ type field[T any] struct {
 	name string
 	to   func(*T) any // pointer to the member; nil: a mapping whose fields are those of sub
 	rule rule
+	doc  string // what it means, in a sentence or two; of ignored ones all the same
 	sub  []field[T]
 }
 
@@ -357,6 +358,17 @@ func (p *parser) text(n node, t *policy.Text, r rule) {
 	t.Value = s
 }
 
+// bounds are the least and the greatest number that a rule allows.
+func (r rule) bounds() (lo, hi int64) {
+	switch {
+	case r.max != 0:
+		return r.min, r.max
+	case r.wide:
+		return r.min, math.MaxInt64
+	}
+	return r.min, math.MaxUint32
+}
+
 // number reads a number in decimal, hexadecimal (0x), octal (0, 0o) or binary (0b), quoted or not.
 func (p *parser) number(n node, t *policy.Int, r rule) {
 	t.Place = n.at
@@ -365,12 +377,7 @@ func (p *parser) number(n node, t *policy.Int, r rule) {
 		return
 	}
 	v, err := strconv.ParseInt(strings.TrimSpace(s), 0, 64)
-	lo, hi := r.min, r.max
-	if hi == 0 {
-		if hi = math.MaxUint32; r.wide {
-			hi = math.MaxInt64
-		}
-	}
+	lo, hi := r.bounds()
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange):
 		x := p.error(n.at, "wrong-type", "%q is no number", clip(s))
@@ -407,80 +414,110 @@ func (p *parser) truth(n node, t *policy.Bool, r rule) {
 	t.Value, t.Set = v, true
 }
 
+// form is how a member of the model stands in the text.
+type form struct {
+	word   string // for who asks what it is: "[]Object"
+	read   func(*parser, node, rule)
+	fields func() []Field // of an object, and of the objects in a list or a mapping; nil: there are none
+}
+
 // value reads whatever a member of the model is.
 func (p *parser) value(n node, to any, r rule) {
-	switch x := to.(type) {
-	case *policy.Text:
-		p.text(n, x, r)
-	case *policy.Int:
-		p.number(n, x, r)
-	case *policy.Bool:
-		p.truth(n, x, r)
-	case *[]policy.Text:
-		p.sequence(n, r, func(v node) {
-			var t policy.Text
-			p.text(v, &t, rule{enum: r.enum})
-			*x = append(*x, t)
-		})
-	case *[]policy.Int:
-		p.sequence(n, r, func(v node) {
-			var t policy.Int
-			p.number(v, &t, rule{min: r.min, max: r.max, wide: r.wide})
-			*x = append(*x, t)
-		})
-	case *[]policy.Kprobe:
-		objects(p, n, r, x, kprobeFields)
-	case *[]policy.Tracepoint:
-		objects(p, n, r, x, tracepointFields)
-	case *[]policy.Uprobe:
-		objects(p, n, r, x, uprobeFields)
-	case *[]policy.Usdt:
-		objects(p, n, r, x, usdtFields)
-	case *[]policy.LsmHook:
-		objects(p, n, r, x, lsmFields)
-	case *[]policy.Enforcer:
-		objects(p, n, r, x, enforcerFields)
-	case *[]policy.List:
-		objects(p, n, r, x, listFields)
-	case *[]policy.Option:
-		objects(p, n, r, x, optionFields)
-	case *[]policy.Arg:
-		objects(p, n, r, x, argFields)
-	case **policy.Arg:
-		one(p, n, x, argFields)
-	case *[]policy.Selector:
-		objects(p, n, r, x, selectorFields)
-	case *[]policy.Macro:
-		p.mapping(n, func(key *yaml.Node, v node) {
-			m := policy.Macro{Name: policy.Text{Place: under(n.at, key, v.at.Path), Value: key.Value}}
-			object(p, v, &m.Selector, selectorFields)
-			*x = append(*x, m)
-		})
-	case *[]policy.PIDMatch:
-		objects(p, n, r, x, pidFields)
-	case *[]policy.BinaryMatch:
-		objects(p, n, r, x, binaryFields)
-	case *[]policy.ArgMatch:
-		objects(p, n, r, x, argMatchFields)
-	case namespaces:
-		objects(p, n, r, x.to, namespaceFields)
-	case namespaceChanges:
-		objects(p, n, r, x.to, namespaceChangeFields)
-	case *[]policy.CapabilityMatch:
-		objects(p, n, r, x, capabilityFields)
-	case **policy.WorkloadMatch:
-		one(p, n, x, workloadFields)
-	case *[]policy.Action:
-		objects(p, n, r, x, actionFields)
-	case *[]labelExpression:
-		objects(p, n, r, x, labelExpressionFields)
-	case **policy.LabelSelector:
-		p.labelSelector(n, x)
-	case *map[string]string:
-		p.texts(n, x)
-	default:
+	f, ok := formOf(to)
+	if !ok {
 		panic("bug: the schema has a member that nothing reads: " + n.at.Path)
 	}
+	f.read(p, n, r)
+}
+
+// listOf, objectOf and formOf say how members stand.
+func listOf[T any](x *[]T, fs []field[T]) form {
+	return form{"[]Object", func(p *parser, n node, r rule) { objects(p, n, r, x, fs) }, func() []Field { return describe(fs) }}
+}
+
+func objectOf[T any](x **T, fs []field[T]) form {
+	return form{"Object", func(p *parser, n node, _ rule) { one(p, n, x, fs) }, func() []Field { return describe(fs) }}
+}
+
+func formOf(to any) (form, bool) {
+	var f form
+	switch x := to.(type) {
+	case *policy.Text:
+		f = form{"string", func(p *parser, n node, r rule) { p.text(n, x, r) }, nil}
+	case *policy.Int:
+		f = form{"integer", func(p *parser, n node, r rule) { p.number(n, x, r) }, nil}
+	case *policy.Bool:
+		f = form{"boolean", func(p *parser, n node, r rule) { p.truth(n, x, r) }, nil}
+	case *[]policy.Text:
+		f = form{"[]string", func(p *parser, n node, r rule) {
+			p.sequence(n, r, func(v node) {
+				var t policy.Text
+				p.text(v, &t, rule{enum: r.enum})
+				*x = append(*x, t)
+			})
+		}, nil}
+	case *[]policy.Int:
+		f = form{"[]integer", func(p *parser, n node, r rule) {
+			p.sequence(n, r, func(v node) {
+				var t policy.Int
+				p.number(v, &t, rule{min: r.min, max: r.max, wide: r.wide})
+				*x = append(*x, t)
+			})
+		}, nil}
+	case *[]policy.Kprobe:
+		f = listOf(x, kprobeFields)
+	case *[]policy.Tracepoint:
+		f = listOf(x, tracepointFields)
+	case *[]policy.Uprobe:
+		f = listOf(x, uprobeFields)
+	case *[]policy.Usdt:
+		f = listOf(x, usdtFields)
+	case *[]policy.LsmHook:
+		f = listOf(x, lsmFields)
+	case *[]policy.Enforcer:
+		f = listOf(x, enforcerFields)
+	case *[]policy.List:
+		f = listOf(x, listFields)
+	case *[]policy.Option:
+		f = listOf(x, optionFields)
+	case *[]policy.Arg:
+		f = listOf(x, argFields)
+	case **policy.Arg:
+		f = objectOf(x, argFields)
+	case *[]policy.Selector:
+		f = listOf(x, selectorFields)
+	case *[]policy.Macro:
+		f = form{"map[string]Object", func(p *parser, n node, _ rule) {
+			p.mapping(n, func(key *yaml.Node, v node) {
+				m := policy.Macro{Name: policy.Text{Place: under(n.at, key, v.at.Path), Value: key.Value}}
+				object(p, v, &m.Selector, selectorFields)
+				*x = append(*x, m)
+			})
+		}, func() []Field { return describe(selectorFields) }}
+	case *[]policy.PIDMatch:
+		f = listOf(x, pidFields)
+	case *[]policy.BinaryMatch:
+		f = listOf(x, binaryFields)
+	case *[]policy.ArgMatch:
+		f = listOf(x, argMatchFields)
+	case namespaces:
+		f = listOf(x.to, namespaceFields)
+	case namespaceChanges:
+		f = listOf(x.to, namespaceChangeFields)
+	case *[]policy.CapabilityMatch:
+		f = listOf(x, capabilityFields)
+	case **policy.WorkloadMatch:
+		f = objectOf(x, workloadFields)
+	case *[]policy.Action:
+		f = listOf(x, actionFields)
+	case *[]labelExpression:
+		f = listOf(x, labelExpressionFields)
+	case **policy.LabelSelector:
+		f = form{"Object", func(p *parser, n node, _ rule) { p.labelSelector(n, x) }, func() []Field { return describe(labelFields) }}
+	case *map[string]string:
+		f = form{"map[string]string", func(p *parser, n node, _ rule) { p.texts(n, x) }, nil}
+	}
+	return f, f.read != nil
 }
 
 // texts reads a mapping of texts to texts.
