@@ -307,8 +307,8 @@ func (a *app) policySimulate() *cobra.Command {
 		Use:   "simulate FILE [EVENTS]",
 		Short: "Tell what a policy would have done with recorded events",
 		Long: `Runs the selectors of a policy over events as the agent exports them, one JSON object a line, from a file or from standard
-input, and tells of each event that one of its hooks could have made which selector decides. What an event does not tell is
-taken as unknown. Arguments are told apart by their place in the event.`,
+input, and tells of each event that one of its hooks could have made which selector decides, and what it would have done to the
+process. What an event does not tell is taken as unknown. Arguments are told apart by their place in the event.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pl, err := a.planOf(&t, args[0])
@@ -395,6 +395,12 @@ func writeVerdict(w io.Writer, line int, kind string, h *simulate.HookVerdict, a
 			does += ", told"
 		} else {
 			does += ", not told"
+		}
+		switch {
+		case h.Does != "" && h.Acts:
+			does += ": " + h.Does
+		case h.Does != "":
+			does += "; in mode enforce, " + h.Does
 		}
 	}
 	if !h.Sure {

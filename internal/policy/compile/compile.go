@@ -170,6 +170,7 @@ func (c *compiler) alive() []*hook {
 
 // collect puts the hooks into the plan.
 func (c *compiler) collect() {
+	c.out.Monitor = c.opts.mode == "monitor"
 	for _, h := range c.hooks {
 		if h.merged || h.plan.Inactive == "" && h.dead {
 			continue

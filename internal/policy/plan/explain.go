@@ -414,6 +414,14 @@ func (h *Hook) does(a *Actions) string {
 	if a.Baseline {
 		words = append(words, "and from now on what is found is what later changes are compared with")
 	}
+	return strings.Join(append(words, h.orders(a)...), ", ")
+}
+
+// Orders says what a rule does to the process that calls, in words; empty: nothing.
+func (h *Hook) Orders(rule int) string { return strings.Join(h.orders(&h.Rules[rule].Do), ", ") }
+
+func (h *Hook) orders(a *Actions) []string {
+	var words []string
 	for _, n := range a.Signals {
 		switch {
 		case n == 9:
@@ -456,7 +464,7 @@ func (h *Hook) does(a *Actions) string {
 	case a.Override:
 		words = append(words, fmt.Sprintf("the call does not take place and returns %d", a.Error))
 	}
-	return strings.Join(words, ", ")
+	return words
 }
 
 // onlySignals says whether a rule sends signals and does not stop the call.

@@ -38,6 +38,8 @@ type HookVerdict struct {
 	First int      // the rule that decides; -1: none matches
 	Sure  bool     // what the event does not tell makes no difference to First
 	Posts bool     // the rule that decides posts
+	Does  string   // to the process that calls, in words; empty: nothing
+	Acts  bool     // ... and does it; false: the policy is in mode monitor and would have
 	Notes []string // what was taken for granted
 }
 
@@ -77,6 +79,8 @@ func Event(p *plan.Plan, line []byte) (*Verdict, error) {
 		v.Kind, c = "process_uprobe", e.Uprobe
 	case e.Usdt != nil:
 		v.Kind, c = "process_usdt", e.Usdt
+	case e.LSM != nil:
+		v.Kind, c = "process_lsm", e.LSM
 	case e.Loader != nil:
 		v.Kind, v.Loader = "process_loader", p.Loader
 		return v, nil
@@ -102,6 +106,8 @@ func (c *call) of(kind string, h *plan.Hook) bool {
 		return h.Symbol != "" || c.Offset == fmt.Sprint(u.Offset)
 	case "process_usdt":
 		return h.Event == plan.EventUsdt && u != nil && u.Path == c.Path && c.Provider == h.Subsys && c.Probe == h.TpEvent
+	case "process_lsm":
+		return h.Event == plan.EventLSM && c.Function == h.Name
 	case "process_kprobe":
 		return h.Event == plan.EventKprobe && (c.Function == h.Name || slices.Contains(h.Names, c.Function))
 	}
@@ -131,6 +137,7 @@ func judge(p *plan.Plan, hook int, c *call) HookVerdict {
 			continue
 		}
 		v.First, v.Posts = i, h.Rules[i].Do.Post
+		v.Does, v.Acts = h.Orders(i), !p.Monitor || !h.Rules[i].Do.Enforces()
 		if h.Rules[i].Do.RateLimit > 0 {
 			t.note("the event is the first within its rate limit")
 		}

@@ -19,6 +19,7 @@ type event struct {
 	Tracepoint *call     `json:"process_tracepoint"`
 	Uprobe     *call     `json:"process_uprobe"`
 	Usdt       *call     `json:"process_usdt"`
+	LSM        *call     `json:"process_lsm"`
 	Loader     *struct{} `json:"process_loader"`
 }
 
