@@ -169,9 +169,9 @@ load: build bin/scenario.test bin/victim ## many events a second to a file and t
 
 .PHONY: icount
 icount: lab ## count instructions per fork, exec and exit in a virtual machine, and hold them to their limits
-	@$(SUM) 'icount: $(VMLAB) run --kernel 6.12 --icount --share $(LAB):/lab --timeout 15m -- \
+	@$(SUM) -p 2 $(foreach t,TestInstructions TestInstructions_policies,'$(t): $(VMLAB) run --kernel 6.12 --icount --share $(LAB):/lab --timeout 15m -- \
 		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=6.12 SCENARIO_ICOUNT=1 \
-		/lab/bin/scenario.test -test.v -test.timeout=14m -test.run TestInstructions'
+		/lab/bin/scenario.test -test.v -test.timeout=14m -test.run "$(t)$$"')
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME=30s
