@@ -52,24 +52,16 @@ may have indexes: tgtp.spec.kprobes[0].args. "tetra policy explain" explains one
 	f.BoolVarP(&x.recursive, "recursive", "R", false, "also the fields of the fields, down to the last")
 	f.BoolVar(&x.example, "example", false, "print a policy that has the field")
 	f.BoolVar(&x.list, "list", false, "list the resources and their short names")
-	f.StringVar(&x.version, "api-version", "", "version of the language: "+explainedVersion()+" is the only one")
+	f.StringVar(&x.version, "api-version", "", "version of the language: "+parse.APIVersion+" is the only one")
 	return cmd
-}
-
-func explainedVersion() string {
-	e, err := parse.Explain("TracingPolicy")
-	if err != nil {
-		panic("bug: " + err.Error())
-	}
-	return e.Group + "/" + e.Version
 }
 
 func (x *explainer) run(w io.Writer, args []string) error {
 	if !slices.Contains([]string{"text", "json", "yaml"}, x.output) {
 		return fmt.Errorf("--output: %q is not text, json or yaml", x.output)
 	}
-	if v := explainedVersion(); x.version != "" && x.version != v {
-		return hint(fmt.Errorf("--api-version: there is no version %q", x.version), "there is %s", v)
+	if x.version != "" && x.version != parse.APIVersion {
+		return hint(fmt.Errorf("--api-version: there is no version %q", x.version), "there is %s", parse.APIVersion)
 	}
 	if x.list {
 		return x.writeList(w)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tetragon/internal/policy/plan"
+	"tetragon/internal/sensor/gen"
 )
 
 // attach makes a program run at its attach point. Programs for system calls are not attached: see dispatch.go.
@@ -49,20 +50,9 @@ func attachTo(a *plan.Attach, p *ebpf.Program) (link.Link, error) {
 			return nil, fmt.Errorf("%q is no subsystem and event", a.Symbol)
 		}
 		return link.Tracepoint(subsys, event, p, nil)
-	case plan.BackendSockOps:
-		return attachCgroup(p, ebpf.AttachCGroupSockOps)
-	case plan.BackendSockCreate:
-		return attachCgroup(p, ebpf.AttachCGroupInetSockCreate)
-	case plan.BackendSockRelease:
-		return attachCgroup(p, ebpf.AttachCgroupInetSockRelease)
-	case plan.BackendConnect4:
-		return attachCgroup(p, ebpf.AttachCGroupInet4Connect)
-	case plan.BackendConnect6:
-		return attachCgroup(p, ebpf.AttachCGroupInet6Connect)
-	case plan.BackendBind4:
-		return attachCgroup(p, ebpf.AttachCGroupInet4Bind)
-	case plan.BackendBind6:
-		return attachCgroup(p, ebpf.AttachCGroupInet6Bind)
+	}
+	if at, ok := gen.CgroupAttach(a.Backend); ok {
+		return attachCgroup(p, at)
 	}
 	return nil, fmt.Errorf("no way is known for back-end %s", a.Backend)
 }

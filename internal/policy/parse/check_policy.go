@@ -17,9 +17,10 @@ import (
 
 // What policies are to the API server.
 const (
-	group      = "cilium.io"
-	version    = "v1alpha1"
-	apiVersion = group + "/" + version
+	group   = "cilium.io"
+	version = "v1alpha1"
+
+	APIVersion = group + "/" + version // of all documents
 )
 
 // kinds are the kinds of policies, by their names.
@@ -71,14 +72,14 @@ const (
 // checkHead checks what stands above the spec.
 func (p *parser) checkHead(d *document) {
 	if v := d.apiVersion; v.Value == "" {
-		p.warn(v.Place, "api-version", "apiVersion is missing").WithHint("apiVersion: %s", apiVersion)
-	} else if v.Value != apiVersion {
-		p.warn(v.Place, "api-version", "apiVersion %q is not known; the policy is read as %s", clip(v.Value), apiVersion)
+		p.warn(v.Place, "api-version", "apiVersion is missing").WithHint("apiVersion: %s", APIVersion)
+	} else if v.Value != APIVersion {
+		p.warn(v.Place, "api-version", "apiVersion %q is not known; the policy is read as %s", clip(v.Value), APIVersion)
 	}
 	if k := d.kind; k.Value != "" {
 		if d.spec.Kind = kinds()[k.Value]; d.spec.Kind == policy.KindUnknown {
 			x := p.error(k.Place, "unknown-kind", "there is no kind of policy %q", clip(k.Value))
-			if s := nearest.Name(k.Value, []string{"TracingPolicy", "TracingPolicyNamespaced"}); s != "" {
+			if s := nearest.Name(k.Value, slices.Sorted(maps.Keys(kinds()))); s != "" {
 				x.WithHint("did you mean %q?", s)
 			} else {
 				x.WithHint("TracingPolicy, or TracingPolicyNamespaced for one namespace")

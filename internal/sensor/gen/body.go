@@ -87,6 +87,26 @@ func Body(p *plan.Program, lib *ebpf.ProgramSpec, o Options) (*ebpf.ProgramSpec,
 	return nil, fmt.Errorf("generate a program for %s: %w", p.Attach.Key(), b.err)
 }
 
+// cgroupPrograms are the programs that are attached to a cgroup, by back-end.
+var cgroupPrograms = map[plan.Backend]struct {
+	typ ebpf.ProgramType
+	at  ebpf.AttachType
+}{
+	plan.BackendSockOps:     {ebpf.SockOps, ebpf.AttachCGroupSockOps},
+	plan.BackendSockCreate:  {ebpf.CGroupSock, ebpf.AttachCGroupInetSockCreate},
+	plan.BackendSockRelease: {ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease},
+	plan.BackendConnect4:    {ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect},
+	plan.BackendConnect6:    {ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect},
+	plan.BackendBind4:       {ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Bind},
+	plan.BackendBind6:       {ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Bind},
+}
+
+// CgroupAttach is where programs of a back-end are attached to a cgroup; ok: they are.
+func CgroupAttach(b plan.Backend) (at ebpf.AttachType, ok bool) {
+	c, ok := cgroupPrograms[b]
+	return c.at, ok
+}
+
 // attachTo sets type and target of a program.
 func attachTo(spec *ebpf.ProgramSpec, a *plan.Attach) {
 	spec.AttachTo, spec.AttachType = "", ebpf.AttachNone
@@ -111,20 +131,9 @@ func attachTo(spec *ebpf.ProgramSpec, a *plan.Attach) {
 		}
 	case plan.BackendTracepoint:
 		spec.Type = ebpf.TracePoint
-	case plan.BackendSockOps:
-		spec.Type, spec.AttachType = ebpf.SockOps, ebpf.AttachCGroupSockOps
-	case plan.BackendSockCreate:
-		spec.Type, spec.AttachType = ebpf.CGroupSock, ebpf.AttachCGroupInetSockCreate
-	case plan.BackendSockRelease:
-		spec.Type, spec.AttachType = ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease
-	case plan.BackendConnect4:
-		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect
-	case plan.BackendConnect6:
-		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect
-	case plan.BackendBind4:
-		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Bind
-	case plan.BackendBind6:
-		spec.Type, spec.AttachType = ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Bind
+	default:
+		c := cgroupPrograms[a.Backend]
+		spec.Type, spec.AttachType = c.typ, c.at
 	}
 }
 

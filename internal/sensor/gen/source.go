@@ -138,9 +138,8 @@ func (b *body) argument(n int) {
 		b.contextAddress()
 		b.read(asm.R1, int64(8*n), 8, false, b.out)
 		c.add(asm.LoadMem(asm.R1, asm.R10, stepAt, asm.DWord))
-	case plan.BackendSockCreate, plan.BackendSockRelease: // kernel: the context of these programs is the struct sock
-		b.contextAddress()
-	case plan.BackendConnect4, plan.BackendConnect6, plan.BackendBind4, plan.BackendBind6: // kernel: ... a struct bpf_sock_addr_kern
+	case plan.BackendSockCreate, plan.BackendSockRelease, // kernel: the context of these programs is the struct sock
+		plan.BackendConnect4, plan.BackendConnect6, plan.BackendBind4, plan.BackendBind6: // kernel: ... a struct bpf_sock_addr_kern
 		b.contextAddress()
 	default:
 		b.fail("%s has no parameters", b.p.Attach.Backend)
