@@ -23,6 +23,7 @@ const (
 	GuardProgGuardMapFree = "guard_map_free"
 	GuardProgGuardMkdir   = "guard_mkdir"
 	GuardProgGuardRename  = "guard_rename"
+	GuardProgGuardRlimit  = "guard_rlimit"
 	GuardProgGuardRmdir   = "guard_rmdir"
 	GuardProgGuardSignal  = "guard_signal"
 	GuardProgGuardTrace   = "guard_trace"
@@ -92,6 +93,7 @@ type GuardProgramSpecs struct {
 	GuardMapFree *ebpf.ProgramSpec `ebpf:"guard_map_free"`
 	GuardMkdir   *ebpf.ProgramSpec `ebpf:"guard_mkdir"`
 	GuardRename  *ebpf.ProgramSpec `ebpf:"guard_rename"`
+	GuardRlimit  *ebpf.ProgramSpec `ebpf:"guard_rlimit"`
 	GuardRmdir   *ebpf.ProgramSpec `ebpf:"guard_rmdir"`
 	GuardSignal  *ebpf.ProgramSpec `ebpf:"guard_signal"`
 	GuardTrace   *ebpf.ProgramSpec `ebpf:"guard_trace"`
@@ -189,6 +191,7 @@ type GuardPrograms struct {
 	GuardMapFree *ebpf.Program `ebpf:"guard_map_free"`
 	GuardMkdir   *ebpf.Program `ebpf:"guard_mkdir"`
 	GuardRename  *ebpf.Program `ebpf:"guard_rename"`
+	GuardRlimit  *ebpf.Program `ebpf:"guard_rlimit"`
 	GuardRmdir   *ebpf.Program `ebpf:"guard_rmdir"`
 	GuardSignal  *ebpf.Program `ebpf:"guard_signal"`
 	GuardTrace   *ebpf.Program `ebpf:"guard_trace"`
@@ -203,6 +206,7 @@ func (p *GuardPrograms) Close() error {
 		p.GuardMapFree,
 		p.GuardMkdir,
 		p.GuardRename,
+		p.GuardRlimit,
 		p.GuardRmdir,
 		p.GuardSignal,
 		p.GuardTrace,

@@ -18,7 +18,8 @@ enum guard_what {
 	GUARD_MAP = 2,	  /* writing access to one of its maps */
 	GUARD_PIN = 3,	  /* a name in its directory of pins, or the directory itself */
 	GUARD_MOUNT = 4,  /* the file system of the pins, or what it is mounted on */
-	GUARD_WHATS = 5,
+	GUARD_RLIMIT = 5, /* a resource limit of the agent: beyond that of CPU time the kernel kills */
+	GUARD_WHATS = 6,
 };
 
 enum guard_limit {

@@ -117,6 +117,19 @@ int BPF_PROG(guard_signal, struct task_struct *p, void *info, int sig, const str
 	return refuse(GUARD_SIGNAL, m);
 }
 
+/* kernel: int security_task_setrlimit(struct task_struct *p, unsigned int resource, struct rlimit *new_rlim)  2.6.37.. */
+SEC("fmod_ret/security_task_setrlimit")
+int BPF_PROG(guard_rlimit, struct task_struct *p, unsigned int resource, void *limit, int ret)
+{
+	__u32 m = mode();
+
+	if (ret || m == GUARD_OFF || !is_agent(p))
+		return ret;
+	if (bpf_get_current_pid_tgid() >> 32 == 1 || insider())
+		return 0;
+	return refuse(GUARD_RLIMIT, m);
+}
+
 /* kernel: int security_ptrace_access_check(struct task_struct *child, unsigned int mode)  2.6.27..
  * Reading what /proc shows of it is nobody's harm. */
 SEC("fmod_ret/security_ptrace_access_check")

@@ -653,7 +653,8 @@ const (
 	GuardMap    = 2
 	GuardPin    = 3
 	GuardMount  = 4
-	GuardWhats  = 5
+	GuardRlimit = 5
+	GuardWhats  = 6
 )
 
 // The values of enum hook_limit.

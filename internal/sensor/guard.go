@@ -221,6 +221,7 @@ var guardWhats = [abi.GuardWhats]string{
 	abi.GuardMap:    "open a map of the agent",
 	abi.GuardPin:    "change the agent's pins",
 	abi.GuardMount:  "unmount the agent's pins",
+	abi.GuardRlimit: "limit the agent's resources",
 }
 
 // GuardTry is what others tried, since it was last asked for.

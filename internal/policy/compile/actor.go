@@ -11,7 +11,8 @@ import (
 )
 
 // bystanders are functions and tracepoints that run in whatever task an interrupt, or the scheduler, happens to find: a
-// signal would hit somebody who has nothing to do with it. Those that end in * stand for all names that begin so.
+// signal would hit somebody who has nothing to do with it. Those that end in * stand for all names that begin so, but for
+// those that stand here themselves, with nothing to say.
 var bystanders = map[string]string{
 	"inet_sock_set_state":   "a packet that arrives changes the state of a socket in whatever task runs",
 	"tcp_set_state":         "a packet that arrives changes the state of a socket in whatever task runs",
@@ -19,12 +20,40 @@ var bystanders = map[string]string{
 	"tcp_destroy_sock":      "sockets are destroyed by packets and timers too, in whatever task runs",
 	"tcp_rcv_*":             "packets arrive in whatever task runs",
 	"tcp_v4_*":              "packets arrive in whatever task runs",
+	"tcp_v4_connect":        "",
+	"tcp_v4_pre_connect":    "",
+	"tcp_v4_init_sock":      "",
 	"tcp_v6_*":              "packets arrive in whatever task runs",
+	"tcp_v6_connect":        "",
+	"tcp_v6_pre_connect":    "",
+	"tcp_v6_init_sock":      "",
+	"tcp_done":              "a packet that arrives changes the state of a socket in whatever task runs",
+	"tcp_fin":               "packets arrive in whatever task runs",
+	"tcp_reset":             "packets arrive in whatever task runs",
+	"tcp_ack":               "packets arrive in whatever task runs",
+	"tcp_data_queue":        "packets arrive in whatever task runs",
+	"tcp_time_wait":         "packets arrive in whatever task runs",
+	"sk_free":               "sockets are destroyed by packets and timers too, in whatever task runs",
+	"__sk_free":             "sockets are destroyed by packets and timers too, in whatever task runs",
+	"sk_destruct":           "sockets are destroyed by packets and timers too, in whatever task runs",
+	"inet_sock_destruct":    "sockets are destroyed by packets and timers too, in whatever task runs",
+	"sock_wfree":            "packets are dropped in whatever task runs",
+	"sock_rfree":            "packets are dropped in whatever task runs",
+	"sock_def_readable":     "packets arrive in whatever task runs",
+	"udp_queue_rcv_*":       "packets arrive in whatever task runs",
+	"udpv6_queue_rcv_*":     "packets arrive in whatever task runs",
+	"udpv6_rcv":             "packets arrive in whatever task runs",
+	"__udp4_lib_rcv":        "packets arrive in whatever task runs",
+	"__udp6_lib_rcv":        "packets arrive in whatever task runs",
+	"icmp_rcv":              "packets arrive in whatever task runs",
+	"icmpv6_rcv":            "packets arrive in whatever task runs",
+	"ip_local_deliver*":     "packets arrive in whatever task runs",
+	"ip6_input*":            "packets arrive in whatever task runs",
 	"tcp_retransmit_*":      "timers run in whatever task runs",
 	"tcp_probe":             "packets arrive in whatever task runs",
 	"udp_rcv":               "packets arrive in whatever task runs",
-	"ip_rcv":                "packets arrive in whatever task runs",
-	"ipv6_rcv":              "packets arrive in whatever task runs",
+	"ip_rcv*":               "packets arrive in whatever task runs",
+	"ipv6_rcv*":             "packets arrive in whatever task runs",
 	"__netif_receive_skb*":  "packets arrive in whatever task runs",
 	"netif_receive_skb*":    "packets arrive in whatever task runs",
 	"netif_rx*":             "packets arrive in whatever task runs",
@@ -59,7 +88,7 @@ var bystanders = map[string]string{
 
 // bystander says why the current task is not the one that is meant; empty if it is.
 func bystander(name string) string {
-	if why := bystanders[name]; why != "" {
+	if why, ok := bystanders[name]; ok {
 		return why
 	}
 	for p, why := range bystanders {
