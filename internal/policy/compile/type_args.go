@@ -259,7 +259,7 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 		c.d.Error(a.Type.Place, "arg-type", "type const_buf is for fields of tracepoints")
 		return t
 	}
-	if !c.userType(h, a, t.row) {
+	if !c.userType(h, a, t.row) || field != nil && !c.checkField(a, t.row, field) {
 		t.row = nil
 		return t
 	}
@@ -450,14 +450,7 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 	}
 	name := a.Type.Value
 	if name == "auto" {
-		switch {
-		case objects[m.Name] != "":
-			name = objects[m.Name]
-		case m.Int && m.Signed:
-			name = map[int]string{8: "int8", 16: "int16", 32: "int32", 64: "int64"}[wholeBits(m.Bits)]
-		case m.Int:
-			name = map[int]string{8: "uint8", 16: "uint16", 32: "uint32", 64: "uint64"}[wholeBits(m.Bits)]
-		default:
+		if name = memberType(m); name == "" || name == "uint64" && !m.Int || name == "string" {
 			c.d.Error(a.Place, "arg-auto", "%s is %s: it needs a type", a.Resolve.Value, m.Type)
 			return t
 		}
@@ -472,11 +465,11 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 	}
 	v := plan.Value{Source: from, Type: t.row.typ, Bits: t.row.bits, Signed: t.row.signed}
 	steps := stepsOf(m)
-	switch {
-	case t.row.typ == plan.TypeInt && !m.Int && !t.row.load && m.Bits == 0:
-		c.d.Error(a.Type.Place, "arg-type", "%s is %s, not a number", a.Resolve.Value, m.Type)
+	if !c.checkMember(a, t.row, m) {
+		t.row = nil
 		return t
-	case t.row.typ == plan.TypeInt && m.Int:
+	}
+	if t.row.typ == plan.TypeInt && m.Int {
 		v.Bits, v.Signed = uint8(wholeBits(m.Bits)), m.Signed
 		if int(t.row.bits) < m.Bits {
 			c.d.Warn(a.Type.Place, "arg-width", "%s has %d bits, %q has %d", a.Resolve.Value, m.Bits, name, t.row.bits)
@@ -581,37 +574,11 @@ func (c *compiler) typeReturn(h *hook, a *policy.Arg) typed {
 	return t
 }
 
-// registers of x86-64, by their names for all widths.
-// kernel: struct pt_regs, arch/x86/include/asm/ptrace.h, part of the ABI
-var registers = func() map[string]plan.Source {
-	out := make(map[string]plan.Source)
-	put := func(name string, off int32, n uint8) {
-		out[name] = plan.Source{Kind: plan.SourceRegister, Off: off, Bits: n}
-	}
-	for name, off := range map[string]int32{"ax": 80, "bx": 40, "cx": 88, "dx": 96} {
-		put("r"+name, off, 0)
-		put("e"+name, off, 32)
-		put(name, off, 16)
-		put(name[:1]+"l", off, 8)
-	}
-	for name, off := range map[string]int32{"si": 104, "di": 112, "bp": 32, "sp": 152} {
-		put("r"+name, off, 0)
-		put("e"+name, off, 32)
-		put(name, off, 16)
-		put(name+"l", off, 8)
-	}
-	for n, off := range map[int]int32{8: 72, 9: 64, 10: 56, 11: 48, 12: 24, 13: 16, 14: 8, 15: 0} {
-		name := fmt.Sprintf("r%d", n)
-		put(name, off, 0)
-		put(name+"d", off, 32)
-		put(name+"w", off, 16)
-		put(name+"b", off, 8)
-	}
-	put("rip", 128, 0)
-	put("eip", 128, 32)
-	put("ip", 128, 16)
-	return out
-}()
+// register is where a register is read, by its name.
+func register(name string) (plan.Source, bool) {
+	r, ok := policy.Registers[name]
+	return plan.Source{Kind: plan.SourceRegister, Off: r.Off, Bits: r.Bits}, ok
+}
 
 // wantsRegisters says whether an entry of data is a register.
 func (h *hook) wantsRegisters() bool {
@@ -628,7 +595,7 @@ func (h *hook) wantsRegisters() bool {
 
 // typeRegister makes data of a register: at the entry of the function, or of user space if it is a system call.
 func (c *compiler) typeRegister(h *hook, a *policy.Arg, t typed) typed {
-	src, ok := registers[a.Resolve.Value]
+	src, ok := register(a.Resolve.Value)
 	if !ok {
 		c.d.Error(a.Resolve.Place, "unknown-register", "x86-64 has no register %q", a.Resolve.Value).WithHint("rax, edi, r8, r9d, ...")
 		return t

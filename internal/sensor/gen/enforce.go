@@ -65,7 +65,7 @@ func (b *body) enforce() {
 				if do.Kills {
 					kills = 1
 				}
-				c.add(verdict(do.From), asm.Mov.Imm(asm.R2, kills), call("verdict_signals"))
+				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(do.From), asm.DWord), asm.Mov.Imm(asm.R3, kills), call("verdict_signals"))
 			} else {
 				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_signals"))
 			}
