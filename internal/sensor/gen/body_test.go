@@ -5,6 +5,7 @@ package gen
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -243,5 +244,47 @@ func TestBody_rejectIsFlat(t *testing.T) {
 	t.Logf("verified instructions: %d for one rule, %d for %d", one, many, maxRules)
 	if many > 50_000 {
 		t.Errorf("%d rules: the verifier looks at %d instructions", maxRules, many)
+	}
+}
+
+// Thousands of values are more than a jump reaches over: the tree goes on by relays, and decides likewise.
+func TestBody_thousandsOfValues(t *testing.T) {
+	h := newHarness(t)
+	for _, c := range []struct {
+		name string
+		kind plan.FilterKind
+		n    int
+	}{{"equal", plan.FilterEqual, 12_000}, {"prefix", plan.FilterPrefix, 8_000}, {"suffix", plan.FilterSuffix, 3_000}} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &plan.Program{ID: 1, Attach: plan.Attach{Backend: plan.BackendRawTp, Symbol: "library"}}
+			p.Values = []plan.Value{{Source: plan.Source{Kind: plan.SourceArg}, Type: plan.TypeString}}
+			f := plan.Filter{Kind: c.kind}
+			for i := range c.n {
+				f.Strings = append(f.Strings, fmt.Sprintf("/srv/%05d/%d", i*7919%c.n, i))
+			}
+			hook := &plan.Hook{Rules: []plan.Rule{{Filters: []plan.Filter{f}}}}
+			p.Rules = hook.Rules
+			p.Groups = []plan.Group{{Policy: 1, Plan: &plan.Plan{}, Hook: hook}}
+			prog := h.body(t, p)
+			t.Logf("%d strings: %d instructions verified", c.n, verified(t, prog))
+			r := rand.New(rand.NewPCG(1, uint64(c.n)))
+			for range 500 {
+				s := f.Strings[r.IntN(c.n)]
+				if r.IntN(2) == 0 {
+					b := []byte(s)
+					b[r.IntN(len(b))] ^= 1
+					s = string(b)
+				}
+				var x trial
+				at := x.put(append([]byte(s), 0))
+				got := h.run(t, prog, at)
+				x.pin.Unpin()
+				var want ruleSet
+				copy(want[:], simulate.Match(p.Rules, []simulate.Value{{Text: []byte(s)}}, nil))
+				if got != want {
+					t.Fatalf("%q: the kernel half says %t, the evaluator %t", s, got.has(0), want.has(0))
+				}
+			}
+		})
 	}
 }

@@ -75,17 +75,96 @@ func (c *code) finish() (asm.Instructions, error) {
 	if err := c.prune(); err != nil {
 		return nil, err
 	}
+	c.relay()
 	canon := make(map[int]string, len(c.labels))
 	for l, at := range c.labels {
 		if have, ok := canon[at]; !ok || l < have {
 			canon[at] = l
 		}
 	}
-	at := make([]int, len(c.ins)+1) // in raw instructions
+	return c.ins, c.resolve(canon, c.places())
+}
+
+// places gives where each instruction is, and the end, in raw instructions.
+func (c *code) places() []int {
+	at := make([]int, len(c.ins)+1)
 	for i := range c.ins {
 		at[i+1] = at[i] + int(c.ins[i].Width())
 	}
-	return c.ins, c.resolve(canon, at)
+	return at
+}
+
+// Islands of relays: how far they are from each other, and how far a jump goes without one. Both leave room for what the islands
+// add.
+const (
+	islandEvery = maxJump * 3 / 8
+	relayFrom   = maxJump * 3 / 4
+)
+
+// relay has jumps that lead too far go by others: thousands of values in one tree are more than a jump reaches over. Jumps lead
+// forward only.
+func (c *code) relay() {
+	at := c.places()
+	if at[len(c.ins)] <= relayFrom {
+		return
+	}
+	type island struct {
+		before int      // the instruction that it is put before
+		to     []string // what it relays to: labels
+	}
+	var islands []island
+	for i := range c.ins {
+		if at[i] >= (len(islands)+1)*islandEvery {
+			islands = append(islands, island{before: i})
+		}
+	}
+	name := func(k int, to string) string { return "R" + strconv.Itoa(k) + to }
+	next := 0
+	via := func(from int, to string) string { // from an instruction on which no island up to next comes after
+		if at[c.labels[to]]-at[from] <= relayFrom || next == len(islands) {
+			return to
+		}
+		by := name(next, to)
+		if _, ok := c.labels[by]; !ok {
+			c.labels[by] = -1 // known when it is written
+			islands[next].to = append(islands[next].to, to)
+		}
+		return by
+	}
+	old := c.ins
+	c.ins = make(asm.Instructions, 0, len(old))
+	moved := make([]int, len(old)+1)
+	relays := make(map[string]int)
+	for i := range old {
+		if next < len(islands) && islands[next].before == i {
+			is := islands[next]
+			next++
+			if op := old[i-1].OpCode; len(is.to) > 0 && (!op.Class().IsJump() || op.JumpOp() != asm.Exit && op.JumpOp() != asm.Ja) {
+				skip := c.label()
+				c.labels[skip] = i
+				c.jump(skip)
+			}
+			for _, to := range is.to {
+				relays[name(next-1, to)] = len(c.ins)
+				c.jump(via(i, to))
+			}
+		}
+		moved[i] = len(c.ins)
+		ins := old[i]
+		if isJump(&ins) {
+			ins = ins.WithReference(via(i, ins.Reference()))
+		}
+		c.ins = append(c.ins, ins)
+	}
+	moved[len(old)] = len(c.ins)
+	for l, at := range c.labels {
+		if at >= 0 {
+			c.labels[l] = moved[at]
+		}
+	}
+	for l, at := range relays {
+		c.labels[l] = at
+	}
 }
 
 // prune leaves out instructions that nothing reaches, and jumps to the next one.
@@ -164,8 +243,8 @@ func (c *code) resolve(canon map[int]string, at []int) error {
 }
 
 // errTooLarge says that the comparisons of one attach point do not fit one program.
-var errTooLarge = fmt.Errorf("too many values are compared on one hook: they do not fit a program of %d instructions; "+
-	"split them over several hooks or use ranges and prefixes", maxJump)
+var errTooLarge = fmt.Errorf("too many values are compared on one hook: a jump of its program leads over more than %d instructions; "+
+	"use ranges and prefixes", maxJump)
 
 func isJump(ins *asm.Instruction) bool {
 	class := ins.OpCode.Class()

@@ -3,6 +3,7 @@
 package gen
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -23,6 +24,14 @@ type interval[L comparable] struct {
 
 // search emits a binary search for the word in reg over sorted intervals that begin at 0, and jumps to leaf(L).
 func search[L comparable](c *code, reg asm.Register, iv []interval[L], leaf func(L) string) {
+	searchOn(c, reg, iv, leaf, func() {})
+}
+
+// searchOn is search, which calls land where code of leaves can stand, near the jumps to them.
+func searchOn[L comparable](c *code, reg asm.Register, iv []interval[L], leaf func(L) string, land func()) {
+	if len(iv) <= 3 {
+		defer land()
+	}
 	switch {
 	case len(iv) == 1:
 		c.jump(leaf(iv[0].leaf))
@@ -39,9 +48,9 @@ func search[L comparable](c *code, reg asm.Register, iv []interval[L], leaf func
 	mid := len(iv) / 2
 	right := c.label()
 	c.jumpImm(asm.JGE, reg, iv[mid].lo, right)
-	search(c, reg, iv[:mid], leaf)
+	searchOn(c, reg, iv[:mid], leaf, land)
 	c.here(right)
-	search(c, reg, iv[mid:], leaf)
+	searchOn(c, reg, iv[mid:], leaf, land)
 }
 
 // split cuts the 64-bit line at all ends of the ranges.
@@ -141,13 +150,23 @@ func (t *wordTree) node(n int, ps []pattern, before []pattern) {
 	type target struct{ ended, going []pattern }
 	targets := make(map[way]target)
 	var iv []interval[way]
+	// Those whose range has begun and not ended: few, of thousands.
+	var here []int
+	begins := make([]int, len(ps))
+	for i := range begins {
+		begins[i] = i
+	}
+	slices.SortStableFunc(begins, func(a, b int) int { return cmp.Compare(rs[a].Lo, rs[b].Lo) })
 	for _, lo := range split(rs) {
+		here = slices.DeleteFunc(here, func(i int) bool { return rs[i].Hi < lo })
+		for len(begins) > 0 && rs[begins[0]].Lo <= lo {
+			here = append(here, begins[0])
+			begins = begins[1:]
+		}
+		slices.Sort(here)
 		var to target
 		var w way
-		for i := range ps {
-			if lo < rs[i].Lo || lo > rs[i].Hi {
-				continue
-			}
+		for _, i := range here {
 			if len(ps[i].words) == n {
 				to.ended = append(to.ended, ps[i])
 				w.ended += strconv.Itoa(ps[i].id) + ","
@@ -160,20 +179,35 @@ func (t *wordTree) node(n int, ps []pattern, before []pattern) {
 		iv = append(iv, interval[way]{lo, w})
 	}
 	iv = merge(iv)
+	uses := make(map[way]int)
+	for _, x := range iv {
+		uses[x.leaf]++
+	}
 	labels := make(map[way]string)
-	var order []way
-	search(c, asm.R1, iv, func(w way) string {
+	var near, shared []way // whose code is missing yet: where one interval leads, and where several do
+	emit := func(ws []way) {
+		for _, w := range ws {
+			to := targets[w]
+			c.here(labels[w])
+			t.node(n+1, to.going, append(slices.Clone(before), to.ended...))
+		}
+	}
+	searchOn(c, asm.R1, iv, func(w way) string {
 		if labels[w] == "" {
 			labels[w] = c.label()
-			order = append(order, w)
+			if uses[w] == 1 {
+				near = append(near, w)
+			} else {
+				shared = append(shared, w)
+			}
 		}
 		return labels[w]
+	}, func() {
+		ws := near
+		near = nil
+		emit(ws)
 	})
-	for _, w := range order {
-		to := targets[w]
-		c.here(labels[w])
-		t.node(n+1, to.going, append(slices.Clone(before), to.ended...))
-	}
+	emit(shared)
 }
 
 // wordRange is what word n of a pattern allows.
