@@ -18,6 +18,7 @@ import (
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy/compile"
 	"tetragon/internal/policy/parse"
+	"tetragon/internal/policy/plan"
 )
 
 // languageDoc is the table of the language. TestLanguage makes it.
@@ -141,8 +142,10 @@ var languageExpressions = []struct{ name, yaml, shown string }{
 	{"static probe", "  usdts:\n  - path: /prog\n    provider: scenario\n    name: passed\n    args: [{index: 4, type: uint32}]\n%s", `(?s)  usdts:.*CelExpr`},
 }
 
-// languageShown are scenarios of rows whose policy is not in the scenario's own text, or does not name what the row has.
-var languageShown = map[string]string{"loader": "doc_library", "const_buf": "hook_tracepoint"}
+// languageShown are scenarios, or tests in Go, of rows whose policy is not in the scenario's own text, or does not name what the row has.
+var languageShown = map[string]string{
+	"loader": "doc_library", "const_buf": "hook_tracepoint", "lists, generated_syscalls": "TestLists_allSystemCalls",
+}
 
 // languageUnshown are rows that nothing shows: modules differ from machine to machine, and their types are not recorded.
 var languageUnshown = []string{"args, btfTypeModule"}
@@ -221,6 +224,9 @@ func (l *language) cells(spec string) string {
 // shown names what shows a row: of the scenarios that load a policy with what the pattern describes, the one that runs on
 // most of the kernels; if there is none, the golden plan of such a policy.
 func (l *language) shown(row, pattern string) string {
+	if by := languageShown[row]; strings.HasPrefix(by, "Test") {
+		return "`" + by + "`"
+	}
 	re := regexp.MustCompile(pattern)
 	best, most := "", 0
 	for _, n := range slices.Sorted(maps.Keys(l.scenarios)) {
@@ -518,4 +524,21 @@ func (l *language) matrix() map[string]string {
 		}
 	}
 	return out
+}
+
+// TestLists_allSystemCalls: a list of type generated_syscalls has all that the kernel has, and one program sees those that can
+// be traced.
+func TestLists_allSystemCalls(t *testing.T) {
+	src := "apiVersion: cilium.io/v1alpha1\nkind: TracingPolicy\nmetadata: {name: all}\nspec:\n  lists: [{name: l, type: generated_syscalls}]\n  kprobes: [{call: \"list:l\"}]\n"
+	pol, d := parse.YAML("", []byte(src), parse.Options{})
+	if pol == nil {
+		t.Fatal(d)
+	}
+	p, d := compile.Compile(pol, recorded(t, "6.12"), compile.Options{})
+	if p == nil {
+		t.Fatal(d)
+	}
+	if a := p.Hooks[0].Attach; a.Backend != plan.BackendKprobeMulti || len(a.Symbols) < 300 || !slices.Contains(a.Symbols, "__x64_sys_lseek") {
+		t.Errorf("the first hook is by %s, on %d functions", a.Backend, len(a.Symbols))
+	}
 }
