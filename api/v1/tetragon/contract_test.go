@@ -44,6 +44,8 @@ var ours = map[string]bool{
 	"ProcessKprobe.suppressed": true, "ProcessTracepoint.suppressed": true, "ProcessUprobe.suppressed": true, "ProcessUsdt.suppressed": true,
 	"ProcessLsm.suppressed": true, "ProcessLsm.enforcement": true,
 	"ProcessUprobe.enforcement": true, "ProcessUsdt.enforcement": true,
+	"Aggregation": true, "ProcessKprobe.aggregated": true, "ProcessTracepoint.aggregated": true, "ProcessUprobe.aggregated": true,
+	"ProcessUsdt.aggregated": true, "ProcessLsm.aggregated": true,
 	"AddTracingPolicyRequest.VariablesEntry": true,
 	"TracingPolicyStatus.warnings":           true, "TracingPolicyStatus.hooks": true, "TracingPolicyStatus.file": true, "TracingPolicyHook": true,
 }
