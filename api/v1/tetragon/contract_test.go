@@ -110,8 +110,8 @@ func TestExtensions_outOfTheWay(t *testing.T) {
 			}
 		})
 	}
-	if found != 22 {
-		t.Errorf("found %d fields of ours, want 22", found)
+	if found != 27 {
+		t.Errorf("found %d fields of ours, want 27", found)
 	}
 }
 
