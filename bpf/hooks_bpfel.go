@@ -31,6 +31,7 @@ const (
 	HooksMapMerges            = "merges"
 	HooksMapMergesEnded       = "merges_ended"
 	HooksMapNeedles           = "needles"
+	HooksMapOrders            = "orders"
 	HooksMapProcs             = "procs"
 	HooksMapRuleStats         = "rule_stats"
 	HooksMapRules             = "rules"
@@ -172,6 +173,7 @@ type HooksMapSpecs struct {
 	Merges            *ebpf.MapSpec `ebpf:"merges"`
 	MergesEnded       *ebpf.MapSpec `ebpf:"merges_ended"`
 	Needles           *ebpf.MapSpec `ebpf:"needles"`
+	Orders            *ebpf.MapSpec `ebpf:"orders"`
 	Procs             *ebpf.MapSpec `ebpf:"procs"`
 	RuleStats         *ebpf.MapSpec `ebpf:"rule_stats"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
@@ -275,6 +277,7 @@ type HooksMaps struct {
 	Merges            *ebpf.Map `ebpf:"merges"`
 	MergesEnded       *ebpf.Map `ebpf:"merges_ended"`
 	Needles           *ebpf.Map `ebpf:"needles"`
+	Orders            *ebpf.Map `ebpf:"orders"`
 	Procs             *ebpf.Map `ebpf:"procs"`
 	RuleStats         *ebpf.Map `ebpf:"rule_stats"`
 	Rules             *ebpf.Map `ebpf:"rules"`
@@ -301,6 +304,7 @@ func (m *HooksMaps) Close() error {
 		m.Merges,
 		m.MergesEnded,
 		m.Needles,
+		m.Orders,
 		m.Procs,
 		m.RuleStats,
 		m.Rules,

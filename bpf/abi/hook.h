@@ -201,6 +201,7 @@ enum hook_limit {
 	MERGE_BYTES = MERGE_SIZE,
 	MERGE_ROWS = 8192,	  /* different calls that are being merged */
 	MERGE_ENDED = 1024,	  /* processes that end between two sweeps */
+	ORDER_CELLS = 4096,	  /* that threads share to say that something is ordered of them */
 	VERDICT_ANY = 0x7fffffff, /* instead of the number of a system call: whichever is next */
 };
 
@@ -281,6 +282,12 @@ struct verdict {
 
 struct verdicts {
 	struct verdict v[VERDICTS];
+};
+
+/* How many verdicts are kept: never fewer than there are. Nearly every call finds here that nothing is ordered of it. */
+struct orders {
+	__u32 all;
+	__u32 of[ORDER_CELLS]; /* of the threads that share a cell */
 };
 
 /* A slot's switch, in global data: which rules of the program are on. */

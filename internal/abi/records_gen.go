@@ -744,6 +744,7 @@ const (
 	LimitMergeBytes  = 216
 	LimitMergeRows   = 8192
 	LimitMergeEnded  = 1024
+	LimitOrderCells  = 4096
 	LimitVerdictAny  = 2147483647
 )
 
