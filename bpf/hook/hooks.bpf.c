@@ -20,6 +20,7 @@
 #include "../arg/workload.h"
 #include "class.h"
 #include "dispatch.h"
+#include "merges.h"
 
 char _license[] SEC("license")
 = "Dual BSD/GPL";
@@ -55,7 +56,8 @@ int library(void *ctx)
 	s = entry_seen(v, v) + entry_arg(v, v, v) + entry_drop(v, v);
 	s += class_word(v) + hook_finish(&c);
 	s += verdict_drop(v) + verdict_keep(v, v) + verdict_notify(v, v, v, v) + verdict_forget(v, v);
-	s += verdict_place(v) + verdict_there(v) + verdict_error(v) + verdict_signals(v, v, v);
+	s += verdict_place(v) + verdict_there(v) + verdict_error(v) + verdict_signals(v, v, v) +
+	     verdict_count(v, v, v, v);
 	s += enforce_signals(v) + enforce_send(v) + enforce_count(v, v) + enforce_set(v, v);
 	return s;
 }
@@ -75,6 +77,10 @@ struct val_bpf_map *abi_bpf_map;
 struct val_perf_event *abi_perf_event;
 struct val_module *abi_module;
 struct val_ima *abi_ima;
+struct rec_hook_merged *abi_hook_merged;
+struct rec_merged *abi_merged;
+struct merge_key *abi_merge_key;
+struct merge *abi_merge;
 struct rule *abi_rule;
 struct rule_stat *abi_rule_stat;
 struct hook_call *abi_hook_call;
