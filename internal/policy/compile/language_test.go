@@ -57,6 +57,8 @@ var languageParts = []struct {
 		{"matchCapabilityChanges", `matchCapabilityChanges: [{type: Effective, operator: In, values: [CAP_SYS_ADMIN]}]`},
 		{"matchData", "matchData: [{index: 0, operator: Equal, values: [sh]}]"},
 		{"matchReturnArgs", `matchReturnArgs: [{index: 0, operator: LT, values: ["0"]}]`},
+		{"Digest", `matchArgs: [{args: [0], operator: Digest, values: ["` + sampleDigest + `"]}]`},
+		{"Digest, fsverity", `matchArgs: [{args: [0], operator: NotDigest, values: ["fsverity:` + sampleDigest + `"]}]`},
 		{"matchWorkloads", `matchWorkloads: {hostSelector: {}}`},
 	}},
 	{"Actions", "As an entry of matchActions; in the columns of returns as one of matchReturnActions.", []struct{ name, yaml string }{
@@ -273,6 +275,9 @@ The last column names a scenario that shows it from outside.
 				hook := h.yaml
 				if strings.HasSuffix(r.name, "ntrackSock") || r.name == "TrackSock" { // they need a socket
 					hook = strings.Replace(hook, "security_file_open\n    syscall: false\n    args: [{index: 0, type: file}]", "tcp_connect\n    syscall: false\n    args: [{index: 0, type: sock}]", 1)
+				}
+				if strings.HasPrefix(r.name, "Digest") { // they need a file that is open
+					hook = strings.Replace(hook, "hook: file_open", "hook: mmap_file", 1)
 				}
 				if strings.Contains(r.name, "Enforcer") {
 					hook = "  enforcers: [{calls: [security_file_open]}]\n" + hook
