@@ -29,6 +29,7 @@ const (
 	HooksMapHookBufs          = "hook_bufs"
 	HooksMapLimits            = "limits"
 	HooksMapNeedles           = "needles"
+	HooksMapOrders            = "orders"
 	HooksMapProcs             = "procs"
 	HooksMapRuleStats         = "rule_stats"
 	HooksMapRules             = "rules"
@@ -158,6 +159,7 @@ type HooksMapSpecs struct {
 	HookBufs          *ebpf.MapSpec `ebpf:"hook_bufs"`
 	Limits            *ebpf.MapSpec `ebpf:"limits"`
 	Needles           *ebpf.MapSpec `ebpf:"needles"`
+	Orders            *ebpf.MapSpec `ebpf:"orders"`
 	Procs             *ebpf.MapSpec `ebpf:"procs"`
 	RuleStats         *ebpf.MapSpec `ebpf:"rule_stats"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
@@ -251,6 +253,7 @@ type HooksMaps struct {
 	HookBufs          *ebpf.Map `ebpf:"hook_bufs"`
 	Limits            *ebpf.Map `ebpf:"limits"`
 	Needles           *ebpf.Map `ebpf:"needles"`
+	Orders            *ebpf.Map `ebpf:"orders"`
 	Procs             *ebpf.Map `ebpf:"procs"`
 	RuleStats         *ebpf.Map `ebpf:"rule_stats"`
 	Rules             *ebpf.Map `ebpf:"rules"`
@@ -275,6 +278,7 @@ func (m *HooksMaps) Close() error {
 		m.HookBufs,
 		m.Limits,
 		m.Needles,
+		m.Orders,
 		m.Procs,
 		m.RuleStats,
 		m.Rules,

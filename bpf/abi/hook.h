@@ -183,6 +183,7 @@ enum hook_limit {
 	ENFORCE_NONE = 0x7fffffff, /* instead of an error: nothing is to be overridden */
 	SYS_BODIES = 256,	   /* programs for system calls, each way */
 	VERDICTS = 8,		   /* that a thread has at a time */
+	ORDER_CELLS = 4096,	   /* that threads share to say that something is ordered of them */
 	VERDICT_ANY = 0x7fffffff,  /* instead of the number of a system call: whichever is next */
 };
 
@@ -242,6 +243,12 @@ struct verdict {
 
 struct verdicts {
 	struct verdict v[VERDICTS];
+};
+
+/* How many verdicts are kept: never fewer than there are. Nearly every call finds here that nothing is ordered of it. */
+struct orders {
+	__u32 all;
+	__u32 of[ORDER_CELLS]; /* of the threads that share a cell */
 };
 
 /* A slot's switch, in global data: which rules of the program are on. */

@@ -65,14 +65,25 @@ int BPF_PROG(class_exec, struct task_struct *t, pid_t old_pid, struct linux_binp
 	return 0;
 }
 
-/* Where classes and verdicts are in tables the kernel does not free them with the task. Not at its exit: files and sockets are closed
- * after that, and policies ask who closes them. A leader that lost its place in an exec has another pid than its group.
+/* What was ordered of a task that is freed is not counted any more. Where classes and verdicts are in tables the kernel does not
+ * free them with the task either. Not at its exit: files and sockets are closed after that, and policies ask who closes them. A
+ * leader that lost its place in an exec has another pid than its group.
  * kernel: void sched_process_free(struct task_struct *p)  3.4.. */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(class_exit, struct task_struct *t)
 {
+	struct orders *o = all_orders();
 	struct class_key k;
+	struct verdicts *v;
+	__u64 task = 0;
 
+	if (o && o->all) {
+		v = verdicts_of(t);
+		bpf_probe_read_kernel(&task, sizeof(task), ctx); /* the pointer as a number */
+		for (int i = 0; v && i < VERDICTS; i++)
+			if (v->v[i].id)
+				verdict_own(&v->v[i], 0, task);
+	}
 	if (!class_hash)
 		return 0;
 	k = verdict_key(t);

@@ -93,14 +93,36 @@ static __always_inline __u32 call_now(void)
 /* A call begins of which something may be ordered, or what was ordered has been carried out: what was ordered under this id is over. */
 __noinline __s64 verdict_drop(__u64 id)
 {
-	struct verdicts *v = my_verdicts();
+	struct verdicts *v;
 
+	if (!ordered())
+		return 0;
+	v = my_verdicts();
 	if (!v)
 		return 0;
 	for (int i = 0; i < VERDICTS; i++)
 		if (v->v[i].id == id)
-			v->v[i].id = 0;
+			verdict_own(&v->v[i], 0, bpf_get_current_task());
 	return 0;
+}
+
+/* The number of the current thread's place for a verdict of the system call under way: of the one under the same id, or one that
+ * is free or holds for a call that is over; -1 if there is none. A function of its own, as the verifier need not see which. */
+__noinline __s64 verdict_place(__u64 id)
+{
+	struct verdicts *v = make_verdicts();
+	__u32 now = call_now();
+	__s64 to = -1;
+
+	if (!v)
+		return to;
+	for (int i = 0; i < VERDICTS; i++)
+		if (!v->v[i].id || (v->v[i].call != now && v->v[i].call != VERDICT_ANY))
+			to = i;
+	for (int i = 0; i < VERDICTS; i++)
+		if (v->v[i].id == id)
+			to = i;
+	return to;
 }
 
 /* Orders something under an id, for a system call. If it cannot be kept the process is killed: what was ordered is that a call
@@ -108,30 +130,19 @@ __noinline __s64 verdict_drop(__u64 id)
  * takes the place of another one under this id. */
 static __always_inline bool verdict_put(__u64 id, __s32 error, __u64 signals, __u32 call)
 {
-	struct verdicts *v = make_verdicts();
-	struct verdict *to = NULL;
-	__u32 now = call_now();
-	bool over = false;
+	__s64 at = verdict_place(id);
+	struct verdicts *v = my_verdicts();
+	struct verdict *to;
 
-	if (v) {
-		for (int i = 0; i < VERDICTS; i++)
-			if (!v->v[i].id || (v->v[i].call != now && v->v[i].call != VERDICT_ANY))
-				to = &v->v[i];
-		for (int i = 0; i < VERDICTS; i++)
-			if (v->v[i].id == id) {
-				to = &v->v[i];
-				over = true;
-			}
-	}
-	if (!to) {
+	if (!v || at < 0 || at >= VERDICTS) {
 		bpf_send_signal(9);
 		return false;
 	}
+	to = &v->v[at];
 	to->error = error;
 	to->signals = signals;
 	to->call = call;
-	to->id = id;
-	return over;
+	return verdict_own(to, id, bpf_get_current_task()) == id;
 }
 
 /* Keeps an error for those who are asked in the system call under way. */
@@ -168,18 +179,21 @@ __noinline __s64 verdict_notify(__u32 row, __u64 id, __s64 error, __u64 signals)
 __noinline __s64 verdict_forget(__u32 row, __u64 id)
 {
 	struct rule *r = bpf_map_lookup_elem(&rules, &row);
-	struct verdicts *v = my_verdicts();
 	struct rule_stat *s;
+	struct verdicts *v;
 	__u32 stat;
 
-	if (!r || !v)
+	if (!r || !ordered())
+		return 0;
+	v = my_verdicts();
+	if (!v)
 		return 0;
 	stat = r->stat;
 	s = bpf_map_lookup_elem(&rule_stats, &stat);
 	for (int i = 0; i < VERDICTS; i++) {
 		if (v->v[i].id != id)
 			continue;
-		v->v[i].id = 0;
+		verdict_own(&v->v[i], 0, bpf_get_current_task());
 		if (s)
 			__sync_fetch_and_add(&s->notify_unused, 1);
 	}
@@ -189,8 +203,11 @@ __noinline __s64 verdict_forget(__u32 row, __u64 id)
 /* What was ordered under an id and holds for the system call under way, NULL if nothing. */
 static __always_inline struct verdict *verdict_get(__u64 id)
 {
-	struct verdicts *v = my_verdicts();
+	struct verdicts *v;
 
+	if (!ordered())
+		return NULL;
+	v = my_verdicts();
 	if (!v)
 		return NULL;
 	for (int i = 0; i < VERDICTS; i++)

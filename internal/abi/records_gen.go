@@ -671,6 +671,7 @@ const (
 	LimitEnforceNone = 2147483647
 	LimitSysBodies   = 256
 	LimitVerdicts    = 8
+	LimitOrderCells  = 4096
 	LimitVerdictAny  = 2147483647
 )
 

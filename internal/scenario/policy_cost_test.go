@@ -26,12 +26,12 @@ import (
 const (
 	maxRejectInt     = 220
 	maxRejectProcess = 300
-	maxRejectField   = 450  // of a tracepoint, with what the kernel does for it
-	maxRejectDeny    = 260  // of a function whose call another one would be denied
-	maxRejectGuarded = 780  // of a system call where another one would be denied by the function that it asks: two hooks, which both look at what is kept with the thread
-	maxRejectUprobe  = 200  // in the program alone: the breakpoint costs thousands, whatever the program does
-	maxRejectPath    = 2400 // three prefixes, per open
-	maxPosted        = 7500 // kernel and agent together, per event; see decision 0014
+	maxRejectField   = 450               // of a tracepoint, with what the kernel does for it
+	maxRejectDeny    = 260               // of a function whose call another one would be denied
+	maxRejectGuarded = 2 * maxRejectDeny // of a system call where another one would be denied by the function that it asks: two hooks
+	maxRejectUprobe  = 200               // in the program alone: the breakpoint costs thousands, whatever the program does
+	maxRejectPath    = 2400              // three prefixes, per open
+	maxPosted        = 7500              // kernel and agent together, per event; see decision 0014
 	maxHookBytes     = 64 << 10
 	maxLoadTen       = 3_000_000_000  // ten hooks, from tetra to its answer
 	maxLoadMany      = 15_000_000_000 // 500 hooks in one list
@@ -112,8 +112,12 @@ func (c *costs) rejected() {
 	c.remove("cost")
 	without = per(seeks, signalNone)
 	fmt.Printf("%-44s %12d\n", "kill without a policy", without)
+	thread := per(seeks, signalThread) // asks the same function, and is no call that the policy wants
 	c.add(strings.Replace(strings.Replace(denyPolicy, "security_task_prctl\n    syscall: false", "sys_kill", 1), "index: 0", "index: 1", 2))
 	c.check("kill, an Override on another one, by guard", per(seeks, signalNone)-without, maxRejectGuarded)
+	asked := per(seeks, signalThread) - thread
+	c.check("  in the function that it asks", asked, maxRejectDeny)
+	c.check("  in the system call", per(seeks, signalNone)-without-asked, maxRejectDeny)
 	c.remove("cost")
 	for i := range 100 {
 		c.add(seekPolicy(fmt.Sprintf("cost-%d", i), 1))
@@ -359,6 +363,10 @@ func seek(whence uintptr) func() {
 func prctl() { _, _, _ = unix.RawSyscall(unix.SYS_PRCTL, 99_999, 0, 0) }
 
 func signalNone() { _, _, _ = unix.RawSyscall(unix.SYS_KILL, uintptr(os.Getpid()), 0, 0) }
+
+func signalThread() {
+	_, _, _ = unix.RawSyscall(unix.SYS_TGKILL, uintptr(os.Getpid()), uintptr(os.Getpid()), 0)
+}
 
 func open() {
 	if fd, err := unix.Open("/etc/hostname", unix.O_RDONLY, 0); err == nil {

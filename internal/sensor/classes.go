@@ -142,10 +142,7 @@ func (t *tables) loadClasses(turn uint32, sets *setTable, numbers map[int]bool, 
 		c.sets[n], known[n] = sets.rows[n].key, sets.rows[n].set
 	}
 	var jobs []*job
-	names := []string{"class_fork", "class_exec"}
-	if t.hashed {
-		names = append(names, "class_exit")
-	}
+	names := []string{"class_fork", "class_exec", "class_exit"}
 	attached := len(names)
 	for _, name := range append(names, "class_all") {
 		spec := t.lib.Programs[name].Copy()

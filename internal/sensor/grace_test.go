@@ -197,7 +197,7 @@ func TestManager_closeLeavesNothing(t *testing.T) {
 		}
 		progs = append(progs, id)
 	}
-	if len(progs) != 2+3+4 { // dispatchers, classes, one at each attach point
+	if len(progs) != 2+4+4 { // dispatchers, classes, one at each attach point
 		t.Errorf("%d programs are loaded", len(progs))
 	}
 	var maps []ebpf.MapID

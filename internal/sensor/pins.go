@@ -365,7 +365,7 @@ var layouts = sync.OnceValue(func() map[string]string {
 	}
 	hash(layoutProcs, base, "proc")
 	hash(layoutClasses, hooks, "task_class")
-	hash(layoutVerdicts, hooks, "verdicts")
+	hash(layoutVerdicts, hooks, "verdicts", "orders")
 	hash(layoutRecords, base, "rec_head", "rec_fork", "rec_exec", "rec_exit", "rec_cgroup", "rec_data", "rec_count")
 	return out
 })

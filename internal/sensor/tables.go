@@ -128,8 +128,8 @@ func newTables(b *Base) (*tables, error) {
 	}
 	// What an earlier agent's programs have ordered ours carry out: a call may be under way for as long as it likes.
 	if prior := b.pins.Prior(); prior != nil && !prior.removed {
-		if m := prior.adopt(t.verdicts(), layoutVerdicts); m != nil {
-			replace[t.verdicts()] = m
+		if kept, counted := prior.adopt(t.verdicts(), layoutVerdicts), prior.adopt("orders", layoutVerdicts); kept != nil && counted != nil {
+			replace[t.verdicts()], replace["orders"] = kept, counted
 		}
 	}
 	cpus, err := ebpf.PossibleCPU()
@@ -150,7 +150,7 @@ func newTables(b *Base) (*tables, error) {
 		return nil, fmt.Errorf("make the tables of policies: %w", err)
 	}
 	// A table of programs is emptied when nobody has it open any more: what runs by it only does not count.
-	for _, name := range []string{"enter_bodies", "exit_bodies", t.classes(), t.verdicts()} {
+	for _, name := range []string{"enter_bodies", "exit_bodies", t.classes(), t.verdicts(), "orders"} {
 		if err := t.pins.pinMap(t.coll.Maps[name], name); err != nil {
 			t.coll.Close()
 			return nil, err

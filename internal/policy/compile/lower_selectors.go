@@ -169,7 +169,11 @@ func (c *compiler) lowerBinaries(m *policy.BinaryMatch, plain, follow plan.Relat
 		case v.Value == "":
 			c.d.Error(v.Place, "empty-value", "an empty path is no binary")
 		case kind != plan.SetSuffix && !strings.HasPrefix(v.Value, "/"):
-			c.d.Warn(v.Place, "relative-path", "%q never matches: binaries are known by their absolute paths", v.Value)
+			effect := "matches"
+			if negative(m.Operator) {
+				effect = "excludes anything"
+			}
+			c.d.Warn(v.Place, "relative-path", "%q never %s: binaries are known by their absolute paths", v.Value, effect)
 			fallthrough
 		default:
 			s.Paths = append(s.Paths, v.Value)
@@ -323,7 +327,7 @@ func (c *compiler) lowerCapabilityChanges(m *policy.CapabilityMatch, add func(pl
 	}
 	// Those listed are what they were, and some other is not.
 	add(plan.Filter{Kind: plan.FilterBits, Not: true, Task: t[1], Mask: mask, Text: text})
-	add(plan.Filter{Kind: plan.FilterBits, Task: t[1], Mask: ^mask & (1<<len(capabilities) - 1), Text: "others changed"})
+	add(plan.Filter{Kind: plan.FilterBits, Task: t[1], Mask: ^mask & (1<<len(policy.Capabilities) - 1), Text: "others changed"})
 }
 
 // operand finds the argument that an entry of matchArgs is about.
@@ -496,9 +500,9 @@ func operatorsOf(name string, row *typeRow) string {
 	case slices.Contains(pathTypes, name):
 		return pathOperators
 	case slices.Contains(textTypes, name):
-		return "it has Equal, NotEqual, Prefix, NotPrefix, Postfix, NotPostfix, SubString, SubStringIgnCase"
+		return strings.Join(append([]string{"it has Equal, NotEqual, Prefix, NotPrefix, Postfix, NotPostfix, SubString, SubStringIgnCase"}, netOpsOf(name)...), ", ")
 	case netFields[name] != nil:
-		return "it has SAddr, DAddr, SPort, DPort, their negations, SPortPriv, DPortPriv, Protocol, Family, State as far as the object has them"
+		return "it has " + strings.Join(netOpsOf(name), ", ")
 	}
 	return "it has none: filter on another argument, or use resolve"
 }
@@ -545,7 +549,7 @@ func named(typ string) map[string]uint64 {
 		return nil
 	}
 	out := make(map[string]uint64)
-	for i, n := range capabilities {
+	for i, n := range policy.Capabilities {
 		out[n] = uint64(i)
 	}
 	return out
@@ -557,7 +561,7 @@ func (c *compiler) fileType(m *policy.ArgMatch) plan.Filter {
 		c.noValues(m)
 	}
 	for _, v := range m.Values {
-		n, ok := fileTypes[v.Value]
+		n, ok := fileMode(v.Value)
 		if !ok {
 			c.d.Error(v.Place, "bad-value", "there is no type of file %q", v.Value).WithHint("sock, lnk, reg, blk, dir, chr or fifo")
 			continue

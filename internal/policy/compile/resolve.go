@@ -313,7 +313,13 @@ func (c *compiler) checkLeft() {
 	}
 	for _, h := range c.hooks {
 		if h.plan.Inactive != "" && h.enforces() {
-			c.d.Error(h.at, "call-not-found", "%s, and no other hook of the policy enforces", h.plan.Inactive).
+			const nothing = "%s, and no other hook of the policy enforces"
+			if h.plan.Rejected {
+				c.d.Error(h.at, "other-digest", nothing, h.plan.Inactive).
+					WithHint("such a policy would do nothing: do not load it here, or name the digest of the file that is there")
+				continue
+			}
+			c.d.Error(h.at, "call-not-found", nothing, h.plan.Inactive).
 				WithHint("such a policy would do nothing: do not load it on this kernel, or name the function that the kernel has instead")
 		}
 	}

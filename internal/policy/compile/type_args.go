@@ -581,37 +581,11 @@ func (c *compiler) typeReturn(h *hook, a *policy.Arg) typed {
 	return t
 }
 
-// registers of x86-64, by their names for all widths.
-// kernel: struct pt_regs, arch/x86/include/asm/ptrace.h, part of the ABI
-var registers = func() map[string]plan.Source {
-	out := make(map[string]plan.Source)
-	put := func(name string, off int32, n uint8) {
-		out[name] = plan.Source{Kind: plan.SourceRegister, Off: off, Bits: n}
-	}
-	for name, off := range map[string]int32{"ax": 80, "bx": 40, "cx": 88, "dx": 96} {
-		put("r"+name, off, 0)
-		put("e"+name, off, 32)
-		put(name, off, 16)
-		put(name[:1]+"l", off, 8)
-	}
-	for name, off := range map[string]int32{"si": 104, "di": 112, "bp": 32, "sp": 152} {
-		put("r"+name, off, 0)
-		put("e"+name, off, 32)
-		put(name, off, 16)
-		put(name+"l", off, 8)
-	}
-	for n, off := range map[int]int32{8: 72, 9: 64, 10: 56, 11: 48, 12: 24, 13: 16, 14: 8, 15: 0} {
-		name := fmt.Sprintf("r%d", n)
-		put(name, off, 0)
-		put(name+"d", off, 32)
-		put(name+"w", off, 16)
-		put(name+"b", off, 8)
-	}
-	put("rip", 128, 0)
-	put("eip", 128, 32)
-	put("ip", 128, 16)
-	return out
-}()
+// register is where a register is read, by its name.
+func register(name string) (plan.Source, bool) {
+	r, ok := policy.Registers[name]
+	return plan.Source{Kind: plan.SourceRegister, Off: r.Off, Bits: r.Bits}, ok
+}
 
 // wantsRegisters says whether an entry of data is a register.
 func (h *hook) wantsRegisters() bool {
@@ -628,7 +602,7 @@ func (h *hook) wantsRegisters() bool {
 
 // typeRegister makes data of a register: at the entry of the function, or of user space if it is a system call.
 func (c *compiler) typeRegister(h *hook, a *policy.Arg, t typed) typed {
-	src, ok := registers[a.Resolve.Value]
+	src, ok := register(a.Resolve.Value)
 	if !ok {
 		c.d.Error(a.Resolve.Place, "unknown-register", "x86-64 has no register %q", a.Resolve.Value).WithHint("rax, edi, r8, r9d, ...")
 		return t

@@ -321,10 +321,6 @@ func (c *compiler) expandUsdt(i int, u *policy.Usdt) {
 // reachProbe makes a source of where an argument of a static probe is.
 func reachProbe(a *elf.Arg) reached {
 	no := func(format string, args ...any) reached { return reached{why: fmt.Sprintf(format, args...)} }
-	reg := func(name string) (plan.Source, bool) {
-		r, ok := registers[name]
-		return r, ok
-	}
 	bits := a.Size * 8
 	switch {
 	case a.Bad != "":
@@ -334,7 +330,7 @@ func reachProbe(a *elf.Arg) reached {
 	case !a.Mem && a.Base == "":
 		return reached{source: constant(a.Const)}
 	}
-	s, ok := reg(a.Base)
+	s, ok := register(a.Base)
 	if !ok {
 		return no("it is in register %q, which programs do not see", a.Base)
 	}
@@ -349,7 +345,7 @@ func reachProbe(a *elf.Arg) reached {
 		return reached{source: s}
 	}
 	if a.Index != "" {
-		x, ok := reg(a.Index)
+		x, ok := register(a.Index)
 		if !ok || x.Bits != 0 {
 			return no("it is at register %q, which is no whole one that programs see", a.Index)
 		}

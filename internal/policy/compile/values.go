@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tetragon/internal/nearest"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/plan"
 )
@@ -221,7 +222,7 @@ func capMask(s string) (uint64, error) {
 }
 
 func capNumber(name string) (int, error) {
-	n := slices.Index(capabilities, strings.ToUpper(strings.TrimSpace(name)))
+	n := slices.Index(policy.Capabilities, strings.ToUpper(strings.TrimSpace(name)))
 	if n < 0 {
 		return 0, fmt.Errorf("there is no capability %q", name)
 	}
@@ -337,16 +338,30 @@ func (c *compiler) addrs(m *policy.ArgMatch, f *plan.Filter) {
 	}
 }
 
-// netOps are the operators on sockets, packets and addresses.
-var netOps = map[string]struct {
+// netOp is an operator on a part of sockets, packets and addresses.
+type netOp struct {
+	name  string
 	field plan.Field
 	not   bool
-}{
-	"SAddr": {plan.FieldSaddr, false}, "NotSAddr": {plan.FieldSaddr, true}, "DAddr": {plan.FieldDaddr, false}, "NotDAddr": {plan.FieldDaddr, true},
-	"SPort": {plan.FieldSport, false}, "NotSPort": {plan.FieldSport, true}, "DPort": {plan.FieldDport, false}, "NotDPort": {plan.FieldDport, true},
-	"SPortPriv": {plan.FieldSport, false}, "NotSportPriv": {plan.FieldSport, true}, "NotSPortPriv": {plan.FieldSport, true},
-	"DPortPriv": {plan.FieldDport, false}, "NotDPortPriv": {plan.FieldDport, true},
-	"Protocol": {plan.FieldProtocol, false}, "Family": {plan.FieldFamily, false}, "State": {plan.FieldState, false},
+}
+
+var netOps = []netOp{
+	{"SAddr", plan.FieldSaddr, false}, {"NotSAddr", plan.FieldSaddr, true}, {"DAddr", plan.FieldDaddr, false}, {"NotDAddr", plan.FieldDaddr, true},
+	{"SPort", plan.FieldSport, false}, {"NotSPort", plan.FieldSport, true}, {"DPort", plan.FieldDport, false}, {"NotDPort", plan.FieldDport, true},
+	{"SPortPriv", plan.FieldSport, false}, {"NotSportPriv", plan.FieldSport, true},
+	{"DPortPriv", plan.FieldDport, false}, {"NotDPortPriv", plan.FieldDport, true},
+	{"Protocol", plan.FieldProtocol, false}, {"Family", plan.FieldFamily, false}, {"State", plan.FieldState, false},
+}
+
+// netOpsOf names those that a type has.
+func netOpsOf(typ string) []string {
+	var out []string
+	for _, op := range netOps {
+		if slices.Contains(netFields[typ], op.field) {
+			out = append(out, op.name)
+		}
+	}
+	return out
 }
 
 // netFields are the fields that a type has.
@@ -356,6 +371,32 @@ var netFields = map[string][]plan.Field{
 	"skb":         {plan.FieldSaddr, plan.FieldDaddr, plan.FieldSport, plan.FieldDport, plan.FieldProtocol, plan.FieldFamily},
 	"sockaddr":    {plan.FieldSaddr, plan.FieldSport, plan.FieldFamily},
 	"sockaddr_un": {plan.FieldFamily},
+}
+
+// nameSet are the names that numbers of one kind have.
+type nameSet struct {
+	prefix, example string
+	numbers         map[string]uint64
+}
+
+// fieldNames are the names of what operators compare.
+var fieldNames = map[plan.Field]nameSet{
+	plan.FieldFamily:   {"AF_", "AF_INET", familyNumbers()},
+	plan.FieldProtocol: {"IPPROTO_", "IPPROTO_TCP", protocols},
+	plan.FieldState:    {"TCP_", "TCP_ESTABLISHED", states},
+}
+
+// near finds the name that somebody meant, who may have left out what all of them begin with.
+func (s nameSet) near(word string) string {
+	var rest []string
+	for n := range s.numbers {
+		rest = append(rest, strings.TrimPrefix(n, s.prefix))
+	}
+	slices.Sort(rest)
+	if n := nearest.Name(strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(word)), s.prefix), rest); n != "" {
+		return s.prefix + n
+	}
+	return ""
 }
 
 func familyNumbers() map[string]uint64 {
@@ -368,10 +409,10 @@ func familyNumbers() map[string]uint64 {
 
 // net lowers the operators on sockets and their kin.
 func (c *compiler) net(m *policy.ArgMatch, typ string) (plan.Filter, bool) {
-	op, ok := netOps[m.Operator.Value]
-	if !ok || !slices.Contains(netFields[typ], op.field) {
+	if !slices.Contains(netOpsOf(typ), m.Operator.Value) {
 		return plan.Filter{}, false
 	}
+	op := netOps[slices.IndexFunc(netOps, func(o netOp) bool { return o.name == m.Operator.Value })]
 	f := plan.Filter{Kind: plan.FilterRanges, Field: op.field, Not: op.not}
 	switch {
 	case op.field == plan.FieldSaddr || op.field == plan.FieldDaddr:
@@ -384,13 +425,13 @@ func (c *compiler) net(m *policy.ArgMatch, typ string) (plan.Filter, bool) {
 		}
 		return f, true
 	}
-	named := map[plan.Field]map[string]uint64{plan.FieldFamily: familyNumbers(), plan.FieldProtocol: protocols, plan.FieldState: states}[op.field]
+	named := fieldNames[op.field]
 	if len(m.Values) == 0 {
 		c.noValues(m)
 	}
 	w := width{bits: 16}
 	for _, v := range m.Values {
-		if n, is := named[v.Value]; is {
+		if n, is := named.numbers[v.Value]; is {
 			f.Ranges = append(f.Ranges, plan.Range{Lo: n, Hi: n})
 			continue
 		}
@@ -402,10 +443,16 @@ func (c *compiler) net(m *policy.ArgMatch, typ string) (plan.Filter, bool) {
 			hi = lo
 		}
 		if err != nil {
-			if named != nil {
-				err = fmt.Errorf("%q is no number and no name that is known", v.Value)
+			if named.numbers == nil {
+				c.d.Error(v.Place, "bad-value", "%v", err)
+				continue
 			}
-			c.d.Error(v.Place, "bad-value", "%v", err)
+			x := c.d.Error(v.Place, "bad-value", "%q is no number and no name that is known", v.Value)
+			if near := named.near(v.Value); near != "" {
+				x.WithHint("did you mean %s?", near)
+			} else {
+				x.WithHint("a number, or a name such as %s", named.example)
+			}
 			continue
 		}
 		f.Ranges = append(f.Ranges, plan.Range{Lo: lo, Hi: hi})

@@ -240,7 +240,15 @@ func (p *parser) atom() (*Node, error) {
 func (p *parser) number(from int, n string) (*Node, error) {
 	sign := ""
 	if n == "-" {
-		sign, n = "-", p.next()
+		sign = "-"
+		if next := p.peek(); next == "" || next[0] < '0' || next[0] > '9' {
+			err := &Error{Text: p.text, At: from, End: from + 1, Why: "- stands before a number of 64 bits or between two values"}
+			if argName.MatchString(next) || next == "(" {
+				err.Hint = "0 - " + next + " is the negative"
+			}
+			return nil, err
+		}
+		n = p.next()
 	}
 	digits := strings.TrimRight(n, "uU")
 	if digits != n {

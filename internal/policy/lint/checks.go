@@ -56,24 +56,48 @@ func (l *linter) hotHook() {
 	})
 }
 
-// byRing are the system calls that io_uring does without them, and the functions that see both.
-var byRing = map[string]string{
-	"openat": "security_file_open", "openat2": "security_file_open", "read": "security_file_permission", "write": "security_file_permission",
-	"readv": "security_file_permission", "writev": "security_file_permission", "connect": "security_socket_connect",
-	"accept": "security_socket_accept", "accept4": "security_socket_accept", "sendto": "security_socket_sendmsg", "sendmsg": "security_socket_sendmsg",
-	"recvfrom": "security_socket_recvmsg", "recvmsg": "security_socket_recvmsg", "socket": "security_socket_create", "bind": "security_socket_bind",
-	"listen": "security_socket_listen", "unlink": "security_path_unlink", "unlinkat": "security_path_unlink", "rename": "security_path_rename",
-	"renameat": "security_path_rename", "renameat2": "security_path_rename", "mkdirat": "security_path_mkdir", "mkdir": "security_path_mkdir",
-	"linkat": "security_path_link", "symlinkat": "security_path_symlink", "setxattr": "security_inode_setxattr",
-	"ftruncate": "security_file_truncate", "truncate": "security_path_truncate", "newstat": "security_inode_getattr", "statx": "security_inode_getattr",
+// ring is what io_uring does without a system call: the function that sees both, and the kernel that began with it, if that
+// is not one of the oldest that this program runs on.
+type ring struct{ guard, since string }
+
+// byRing are the system calls that io_uring does without them.
+// kernel: enum io_uring_op, include/uapi/linux/io_uring.h
+var byRing = rings(map[string]string{
+	"security_file_open":       "open openat openat2 creat",
+	"security_file_permission": "read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 fallocate splice",
+	"security_socket_create":   "socket", "security_socket_connect": "connect", "security_socket_accept": "accept accept4",
+	"security_socket_bind": "bind:6.11", "security_socket_listen": "listen:6.11", "security_socket_shutdown": "shutdown",
+	"security_socket_sendmsg": "sendto sendmsg sendmmsg", "security_socket_recvmsg": "recvfrom recvmsg recvmmsg",
+	"security_path_unlink": "unlink unlinkat", "security_path_rmdir": "rmdir", "security_path_rename": "rename renameat renameat2",
+	"security_path_mkdir": "mkdir mkdirat", "security_path_link": "link linkat", "security_path_symlink": "symlink symlinkat",
+	"security_inode_setxattr": "setxattr fsetxattr", "security_inode_getxattr": "getxattr fgetxattr",
+	"security_file_truncate": "ftruncate:6.9", "security_inode_getattr": "newstat newlstat newfstat newfstatat statx",
+})
+
+func rings(byGuard map[string]string) map[string]ring {
+	out := make(map[string]ring)
+	for guard, calls := range byGuard {
+		for _, c := range strings.Fields(calls) {
+			name, since, _ := strings.Cut(c, ":")
+			out[name] = ring{guard, since}
+		}
+	}
+	return out
 }
 
 func (l *linter) ioUring() {
 	l.hooks(func(h *plan.Hook) {
 		for _, n := range calls(h) {
-			if c, compat := call(n); !compat && byRing[c] != "" {
-				l.warn(l.common(h).Place, "io_uring does what %s does, without the system call", c).WithHint("hook %s, which sees both", byRing[c])
+			c, compat := call(n)
+			r, does := byRing[c]
+			if compat || !does {
+				continue
 			}
+			since := ""
+			if r.since != "" {
+				since = ", since Linux " + r.since
+			}
+			l.warn(l.common(h).Place, "io_uring does what %s does, without the system call%s", c, since).WithHint("hook %s, which sees both", r.guard)
 		}
 	})
 }
@@ -170,7 +194,9 @@ var siblings = []string{
 	"open openat openat2 creat", "unlink unlinkat rmdir", "rename renameat renameat2", "mkdir mkdirat", "link linkat", "symlink symlinkat",
 	"chmod fchmod fchmodat fchmodat2", "chown fchown fchownat lchown", "execve execveat", "truncate ftruncate", "accept accept4",
 	"read pread64 readv preadv preadv2", "write pwrite64 writev pwritev pwritev2", "dup dup2 dup3", "init_module finit_module",
-	"sendto sendmsg sendmmsg", "recvfrom recvmsg recvmmsg", "setxattr lsetxattr fsetxattr", "fork vfork clone clone3", "kill tkill tgkill",
+	"sendto sendmsg sendmmsg", "recvfrom recvmsg recvmmsg", "setxattr lsetxattr fsetxattr", "fork vfork clone clone3",
+	"kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal", "setrlimit prlimit64", "setuid setreuid setresuid",
+	"setgid setregid setresgid", "mknod mknodat", "sched_setscheduler sched_setparam sched_setattr", "kexec_load kexec_file_load",
 	"mount fsmount move_mount", "ptrace process_vm_writev",
 }
 
@@ -409,8 +435,8 @@ func (l *linter) userMemory() {
 						continue
 					}
 					x := l.warn(l.at(h, r), "%s looks into the memory of the process, which another thread can change before the kernel looks", f.Text)
-					if c, _ := call(h.Name); byRing[c] != "" {
-						x.WithHint("hook %s, which has the kernel's own copy", byRing[c])
+					if c, _ := call(h.Name); byRing[c].guard != "" {
+						x.WithHint("hook %s, which has the kernel's own copy", byRing[c].guard)
 					} else {
 						x.WithHint("hook a security_ function, which has the kernel's own copy; here the filter is good for watching, not for deciding")
 					}

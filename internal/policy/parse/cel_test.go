@@ -54,6 +54,8 @@ func TestExpression(t *testing.T) {
 		"[1] == 1":                              "[1]",
 		"1 == 1 == true":                        "== true",
 		"--1 == 1":                              "64 bits",
+		"- arg2 == 5":                           "0 - arg2",
+		"-(arg2) == 5":                          "0 - (",
 		strings.Repeat("(", expr.MaxText) + "1": "can have",
 		strings.Repeat("(", expr.MaxText-1):     "ends",
 	} {

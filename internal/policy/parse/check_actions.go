@@ -177,7 +177,7 @@ func (p *parser) checkOverride(a *policy.Action) {
 			continue
 		}
 		for _, name := range []string{m[1], e[3], e[4]} {
-			if name != "" && !registers[name] {
+			if name != "" && !isRegister(name) {
 				p.error(r.Place, "unknown-register", "there is no register %q", clip(name))
 			}
 		}

@@ -158,7 +158,6 @@ func (p *parser) checkArgs(h *hook) {
 			p.error(a.Source.Place, "arg-source", "source is for entries of data; arguments come from the hook").WithHint("move the entry to data")
 		}
 		p.checkArgType(h, a)
-		p.checkLabel(h, a)
 		if (h.kind == uprobe || h.kind == lsm) && a.Index.Value >= maxUserArgs {
 			p.error(a.Index.Place, "arg-index", "%s has arguments 0 to %d", h.kind, maxUserArgs-1)
 		}
@@ -196,7 +195,7 @@ func (p *parser) checkArg(h *hook, a *policy.Arg) {
 			p.error(a.BTFType.Place, "unused-field", "btfType says where resolve begins; there is no resolve")
 		}
 	case a.Source.Value == "pt_regs":
-		if !registers[r.Value] {
+		if !isRegister(r.Value) {
 			p.error(r.Place, "unknown-register", "there is no register %q", clip(r.Value)).WithHint("rax, rdi, r8, x0, ...: small letters, without %%")
 		}
 	case !memberPath(r.Value):
@@ -211,13 +210,6 @@ func (p *parser) checkArg(h *hook, a *policy.Arg) {
 	}
 }
 
-// checkLabel warns of labels that the events have no place for, which the wire contract says (4.5).
-func (p *parser) checkLabel(h *hook, a *policy.Arg) {
-	if a.Label.Value != "" && h.kind == uprobe {
-		p.warn(a.Label.Place, "unused-field", "events of %s do not show labels", h.kind)
-	}
-}
-
 // checkArgType checks which types go with which hooks.
 func (p *parser) checkArgType(h *hook, a *policy.Arg) {
 	t := a.Type
@@ -227,7 +219,7 @@ func (p *parser) checkArgType(h *hook, a *policy.Arg) {
 	at := t.Place
 	switch {
 	case t.Value == "auto" && (h.kind == kprobe || h.kind == fentry || h.kind == rawTracepoint || h.kind == usdt):
-		p.error(at, "arg-auto", "the argument has no type; types are found out for the fields of tracepoints only").WithHint("type: int, string, file, ...")
+		p.error(at, "arg-auto", "the argument has no type; types are found out for fields of tracepoints, parameters of LSM hooks and data").WithHint("type: int, string, file, ...")
 	case t.Value == "auto" && a.Resolve.Value == "" && h.kind == uprobe:
 		p.error(at, "arg-auto", "the argument has no type").WithHint("type: int, string, ...")
 	case t.Value == "syscall64" && h.kind != tracepoint && h.kind != rawTracepoint:
@@ -257,7 +249,6 @@ func (p *parser) checkReturn(h *hook) {
 		return
 	}
 	p.checkArg(h, a)
-	p.checkLabel(h, a)
 	if !h.ret.Value {
 		p.warn(a.Place, "unused-field", "returnArg has no effect without return: true")
 	}
@@ -363,24 +354,11 @@ func memberPath(s string) bool { return memberWay.MatchString(s) }
 
 var memberWay = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])(\[[0-9]+\])*(\.[A-Za-z_][A-Za-z0-9_]*(\[[0-9]+\])*)*$`)
 
-// registers are the names of registers on the machines that policies are written for.
-var registers = registerNames()
-
-func registerNames() map[string]bool {
-	m := make(map[string]bool)
-	for _, n := range strings.Fields(`rip eip ip rsp esp sp spl rbp ebp bp bpl rax eax ax al ah rbx ebx bx bl bh rcx ecx cx cl ch
-		rdx edx dx dl dh rsi esi si sil rdi edi di dil pc`) {
-		m[n] = true
-	}
-	for i := 8; i <= 15; i++ {
-		for _, suffix := range []string{"", "d", "w", "b"} {
-			m["r"+strconv.Itoa(i)+suffix] = true
-		}
-	}
-	for i := 0; i <= 31; i++ {
-		m["x"+strconv.Itoa(i)] = true
-		m["w"+strconv.Itoa(i)] = true
-	}
-	delete(m, "w31")
-	return m
+// isRegister says whether a name is one of a register, on the machines that policies are written for.
+func isRegister(name string) bool {
+	_, x86 := policy.Registers[name]
+	return x86 || armRegister.MatchString(name)
 }
+
+// armRegister is a register of arm64: x0 to x31, their lower halves, and where the program is.
+var armRegister = regexp.MustCompile(`^(x([12]?[0-9]|3[01])|w([12]?[0-9]|30)|sp|pc)$`)

@@ -12,8 +12,14 @@ import (
 )
 
 // fileTypes are the words for types of files.
-var fileTypes = enum{
-	what: "type of file", code: "bad-value", names: strings.Fields("sock socket lnk link reg regular blk block dir chr char fifo pipe"),
+var fileTypes = enum{what: "type of file", code: "bad-value", names: fileTypeNames()}
+
+func fileTypeNames() []string {
+	var out []string
+	for _, t := range policy.FileTypes {
+		out = append(out, t.Name)
+	}
+	return out
 }
 
 // checkValues checks what the operator alone says of its values. What the type of the argument says is for the compiler.

@@ -83,11 +83,7 @@ var capabilitySets = enum{what: "type", code: "unknown-type", names: []string{"E
 
 var capabilities = enum{
 	what: "capability", code: "unknown-capability", fold: true,
-	names: strings.Fields(`CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP
-		CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE
-		CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME
-		CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG
-		CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE`),
+	names: policy.Capabilities,
 }
 
 // oldFields are fields of old versions and of other tools, and what became of them.
@@ -104,7 +100,7 @@ var oldFields = map[string]string{
 
 // homes are fields that people put beside the object that they belong into.
 var homes = map[string]string{
-	"callNotFound": "ignore", "digestVerificationFailure": "ignore", "rateLimit": "an entry of matchActions with action: Post",
+	"callNotFound": "ignore of a kprobe or fentry", "digestVerificationFailure": "ignore of a uprobe", "rateLimit": "an entry of matchActions with action: Post",
 	"rateLimitScope": "an entry of matchActions with action: Post", "kernelStackTrace": "an entry of matchActions with action: Post",
 	"userStackTrace": "an entry of matchActions with action: Post", "matchArgs": "selectors", "matchBinaries": "selectors",
 	"matchActions": "selectors", "matchPIDs": "selectors", "matchNamespaces": "selectors", "matchCapabilities": "selectors",

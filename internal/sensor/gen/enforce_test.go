@@ -149,15 +149,16 @@ func TestVerdict_holdsForItsCall(t *testing.T) {
 		arg   uint64
 		live  ruleSet
 		there bool
+		kept  uint32 // of both
 	}{
-		{3, firstRules(2), false},
-		{1, firstRules(2), true},
-		{1, firstRules(2), true},
-		{3, ruleSet{}, true}, // it is silent
-		{2, firstRules(2), false},
-		{1, ruleSet{2}, false}, // its policy is off
-		{1, ruleSet{1}, true},
-		{3, firstRules(2), false},
+		{3, firstRules(2), false, 0},
+		{1, firstRules(2), true, 1},
+		{1, firstRules(2), true, 1},
+		{3, ruleSet{}, true, 1}, // it is silent
+		{2, firstRules(2), false, 1},
+		{1, ruleSet{2}, false, 0}, // its policy is off
+		{1, ruleSet{1}, true, 1},
+		{3, firstRules(2), false, 0},
 	} {
 		if err := h.slot(0, c.live); err != nil {
 			t.Fatal(err)
@@ -172,5 +173,21 @@ func TestVerdict_holdsForItsCall(t *testing.T) {
 		if found.has(0) != c.there {
 			t.Errorf("step %d: there %t, want %t", i, found.has(0), c.there)
 		}
+		if all, cells := h.ordered(t); all != c.kept || cells != c.kept {
+			t.Errorf("step %d: %d are counted, %d in the cells of threads, want %d", i, all, cells, c.kept)
+		}
 	}
+}
+
+// ordered is how many verdicts are counted, and how many of them in the cells of threads.
+func (h *harness) ordered(t *testing.T) (all, cells uint32) {
+	t.Helper()
+	var o [1 + abi.LimitOrderCells]uint32
+	if err := h.tables.Maps["orders"].Lookup(uint32(0), &o); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range o[1:] {
+		cells += n
+	}
+	return o[0], cells
 }
