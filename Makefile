@@ -173,6 +173,12 @@ icount: lab ## count instructions per fork, exec and exit in a virtual machine, 
 		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=6.12 SCENARIO_ICOUNT=1 \
 		/lab/bin/scenario.test -test.v -test.timeout=14m -test.run "$(t)$$"')
 
+.PHONY: loading
+loading: lab ## count instructions until 500 hooks are in force, in a virtual machine as for icount [KERNEL=6.1]
+	@$(SUM) $(foreach k,$(KERNEL),'loading $(k): $(VMLAB) run --kernel $(k) --icount --share $(LAB):/lab --timeout 15m -- \
+		env $(call SCENARIO_ENV,/lab) SCENARIO_KERNEL=$(k) SCENARIO_ICOUNT=1 \
+		/lab/bin/scenario.test -test.v -test.timeout=14m -test.run "TestInstructions_loading$$"')
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME=30s
 	@tools/fuzz.sh $(FUZZTIME)

@@ -228,11 +228,16 @@ __noinline __s64 verdict_error(__u64 id)
 	return v ? v->error : 0;
 }
 
-/* The signals that were ordered. Where the call cannot be denied, kills: an error that was ordered is one too. */
-__noinline __u64 verdict_signals(__u64 id, __u64 kills)
+/* The signals that were ordered of an enforcer, unless the rule in this row only monitors. Where the call cannot be denied, kills: an
+ * error that was ordered is one too. */
+__noinline __u64 verdict_signals(__u32 row, __u64 id, __u64 kills)
 {
-	struct verdict *v = verdict_get(id);
+	struct rule *r = bpf_map_lookup_elem(&rules, &row);
+	struct verdict *v;
 
+	if (!r || r->flags & RULE_MONITOR)
+		return 0;
+	v = verdict_get(id);
 	if (!v)
 		return 0;
 	return kills && v->error ? v->signals | KILL_BIT : v->signals;

@@ -81,12 +81,15 @@ func policyLane(cfg *config.Config, sensors registry.Sensors, facts *factsKeeper
 		Parse: func(t registry.Text) (*policy.Policy, *policy.Diagnostics) {
 			return parse.YAML(t.Name, t.YAML, parse.Options{Getenv: t.Getenv})
 		},
-		Compile: func(p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
+		Compile: func(domain string, p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
 			f, err := facts.get()
 			if err != nil {
 				return nil, nil, err
 			}
-			pl, d := compile.Compile(p, f, compile.Options{DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks, Open: elf.Open, OpenTypes: compile.OpenTypes, MayAsk: request.Hosts(cfg.ActionHosts).Allow})
+			pl, d := compile.Compile(p, f, compile.Options{
+				Domain: domain, DisableKprobeMulti: cfg.DisableKprobeMulti, AllowMissing: cfg.AllowMissingHooks,
+				Open: elf.Open, OpenTypes: compile.OpenTypes, MayAsk: request.Hosts(cfg.ActionHosts).Allow,
+			})
 			return pl, d, nil
 		},
 	}), nil

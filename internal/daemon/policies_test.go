@@ -42,7 +42,7 @@ func testRegistry() *registry.Registry {
 		Parse: func(t registry.Text) (*policy.Policy, *policy.Diagnostics) {
 			return parse.YAML(t.Name, t.YAML, parse.Options{Getenv: t.Getenv})
 		},
-		Compile: func(p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
+		Compile: func(_ string, p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
 			out := &plan.Plan{Policy: p.Name, Loader: p.Loader.Value}
 			for i := range p.Kprobes {
 				h := plan.Hook{Section: "kprobes", Index: i, Name: p.Kprobes[i].Call.Value, Event: plan.EventKprobe}

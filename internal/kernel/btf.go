@@ -208,9 +208,10 @@ type Step struct {
 // Member is where a path of members leads.
 type Member struct {
 	Steps []Step
-	Type  string // of the last member, as C writes it
-	Name  string // of the type alone: "file", "int", "kernel_cap_t"
-	Bits  int    // of a number
+	Type  string   // of the last member, as C writes it
+	Name  string   // of the type alone, without pointers: "file", "int", "kernel_cap_t"
+	First []string // of a struct, or of one that is pointed to: the names of the structs that it begins with: tcp_sock is a sock
+	Bits  int      // of a number
 	Int   bool
 	// Signed says whether a number is.
 	Signed bool
@@ -326,6 +327,7 @@ func FollowIn(types *btf.Spec, root, path string) (*Member, error) {
 	t = btf.UnderlyingType(t)
 	m.Type = typeName(last)
 	m.Name = baseName(last)
+	m.First = firstStructs(last)
 	switch u := t.(type) {
 	case *btf.Int:
 		m.Int, m.Bits, m.Signed = true, int(u.Size)*8, u.Encoding == btf.Signed
@@ -367,6 +369,25 @@ func (m *Member) bitField(x *btf.Member, off int64) error {
 		}
 	}
 	return fmt.Errorf("%s has its %d bits in more than one word", x.Name, n)
+}
+
+// firstStructs names the structs that one begins with, or one that is pointed to.
+func firstStructs(t btf.Type) []string {
+	t = btf.UnderlyingType(t)
+	if p, ok := t.(*btf.Pointer); ok {
+		t = btf.UnderlyingType(p.Target)
+	}
+	var out []string
+	for {
+		s, ok := t.(*btf.Struct)
+		if !ok || len(s.Members) == 0 {
+			return out
+		}
+		if t, ok = btf.UnderlyingType(s.Members[0].Type).(*btf.Struct); !ok {
+			return out
+		}
+		out = append(out, t.TypeName())
+	}
 }
 
 // wraps says whether a struct is a number in a coat, as kuid_t and kernel_cap_t are.

@@ -183,6 +183,7 @@ func add(to *tetragon.TracingPolicyActionCounters, r *registry.RuleStats) {
 	to.Signal, to.MonitorSignal = to.Signal+r.Signal, to.MonitorSignal+r.MonitorSignal
 	to.Override, to.MonitorOverride = to.Override+r.Override, to.MonitorOverride+r.MonitorOverride
 	to.NotifyEnforcer, to.MonitorNotifyEnforcer = to.NotifyEnforcer+r.Notify, to.MonitorNotifyEnforcer+r.MonitorNotify
+	to.NotifyEnforcerOverwritten, to.NotifyEnforcerUnused = to.NotifyEnforcerOverwritten+r.Overwritten, to.NotifyEnforcerUnused+r.Unused
 	to.Set, to.MonitorSet = to.Set+r.Set, to.MonitorSet+r.MonitorSet
 }
 

@@ -486,9 +486,13 @@ type TracingPolicyActionCounters struct {
 	// Suppressed set actions.
 	MonitorSet uint64 `protobuf:"varint,9,opt,name=monitor_set,json=monitorSet,proto3" json:"monitor_set,omitempty"`
 	// Events suppressed by NoPost.
-	Nopost        uint64 `protobuf:"varint,10,opt,name=nopost,proto3" json:"nopost,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Nopost uint64 `protobuf:"varint,10,opt,name=nopost,proto3" json:"nopost,omitempty"`
+	// Enforcer notifications that took the place of another one, of which nothing came.
+	NotifyEnforcerOverwritten uint64 `protobuf:"varint,1000,opt,name=notify_enforcer_overwritten,json=notifyEnforcerOverwritten,proto3" json:"notify_enforcer_overwritten,omitempty"`
+	// Enforcer notifications that were taken back.
+	NotifyEnforcerUnused uint64 `protobuf:"varint,1001,opt,name=notify_enforcer_unused,json=notifyEnforcerUnused,proto3" json:"notify_enforcer_unused,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *TracingPolicyActionCounters) Reset() {
@@ -587,6 +591,20 @@ func (x *TracingPolicyActionCounters) GetMonitorSet() uint64 {
 func (x *TracingPolicyActionCounters) GetNopost() uint64 {
 	if x != nil {
 		return x.Nopost
+	}
+	return 0
+}
+
+func (x *TracingPolicyActionCounters) GetNotifyEnforcerOverwritten() uint64 {
+	if x != nil {
+		return x.NotifyEnforcerOverwritten
+	}
+	return 0
+}
+
+func (x *TracingPolicyActionCounters) GetNotifyEnforcerUnused() uint64 {
+	if x != nil {
+		return x.NotifyEnforcerUnused
 	}
 	return 0
 }
@@ -3075,7 +3093,7 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\x13ListSensorsResponse\x120\n" +
 	"\asensors\x18\x01 \x03(\v2\x16.tetragon.SensorStatusR\asensors\"4\n" +
 	"\x1aListTracingPoliciesRequest\x12\x16\n" +
-	"\x06domain\x18\x01 \x01(\tR\x06domain\"\xe3\x02\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\"\xdb\x03\n" +
 	"\x1bTracingPolicyActionCounters\x12\x12\n" +
 	"\x04post\x18\x01 \x01(\x04R\x04post\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x04R\x06signal\x12%\n" +
@@ -3088,7 +3106,9 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\vmonitor_set\x18\t \x01(\x04R\n" +
 	"monitorSet\x12\x16\n" +
 	"\x06nopost\x18\n" +
-	" \x01(\x04R\x06nopost\"\xb2\x02\n" +
+	" \x01(\x04R\x06nopost\x12?\n" +
+	"\x1bnotify_enforcer_overwritten\x18\xe8\a \x01(\x04R\x19notifyEnforcerOverwritten\x125\n" +
+	"\x16notify_enforcer_unused\x18\xe9\a \x01(\x04R\x14notifyEnforcerUnused\"\xb2\x02\n" +
 	"#TracingPolicySelectorActionCounters\x12\x12\n" +
 	"\x04hook\x18\x01 \x01(\tR\x04hook\x12;\n" +
 	"\n" +

@@ -41,6 +41,7 @@ type Facts interface {
 
 // Options of the agent that change how policies are compiled.
 type Options struct {
+	Domain             string // of the policy, which with its name says which it is; empty where it will not be loaded
 	DisableKprobeMulti bool
 	AllowMissing       bool // a hook that this kernel cannot have is inactive instead of an error
 	// Open opens a program that is hooked, so that mistakes are told before it is attached. Nil: there is none to be looked at.

@@ -81,6 +81,8 @@ func (c *compiler) byOverride(h *hook, proto *kernel.Func, exit bool) {
 		why = fmt.Sprintf("the kernel lets no program return in the place of %s", h.call)
 	case proto.Return.Type != "int":
 		why = fmt.Sprintf("%s returns %s, which is no error", h.call, proto.Return.Type)
+	case slices.Contains(yesOrNo, strings.TrimPrefix(h.call, "security_")):
+		why = fmt.Sprintf("%s answers yes or no, which is no error", h.call)
 	default:
 		h.plan.Attach.Backend = plan.BackendFmodRet
 		return

@@ -236,9 +236,9 @@ func (h *hook) systemCall() string {
 	return callOf(h.call, "x64")
 }
 
-// verdict names what something of the policy orders and others carry out.
+// verdict names what something of the policy orders and others carry out. Policies of one name in different domains are two.
 func (c *compiler) verdict(format string, args ...any) plan.Verdict {
 	n := fnv.New64a()
-	fmt.Fprintf(n, "%s/%s "+format, append([]any{c.pol.Namespace, c.pol.Name}, args...)...)
+	fmt.Fprintf(n, "%s/%s/%s "+format, append([]any{c.o.Domain, c.pol.Namespace, c.pol.Name}, args...)...)
 	return plan.Verdict(max(n.Sum64(), 1))
 }

@@ -36,6 +36,9 @@ func securityFunction(hook string) string {
 	return "security_" + hook
 }
 
+// yesOrNo are hooks that return no error. kernel: bool_lsm_hooks, 6.12; before, a program may return one nevertheless
+var yesOrNo = []string{"audit_rule_known", "inode_xattr_skipcap", "xfrm_state_pol_flow_match"}
+
 // byLSM puts a hook of lsmhooks among the security modules, if programs are asked there. If not, it stays a hook on the
 // function that asks them, whose parameters are found by their names.
 func (c *compiler) byLSM(h *hook) bool {
@@ -54,6 +57,8 @@ func (c *compiler) byLSM(h *hook) bool {
 		h.tried(plan.BackendLSM, "the kernel has no hook %s", name)
 	case c.overrides(h) && of.Return.Type != "int":
 		h.tried(plan.BackendLSM, "the hook %s denies nothing: it returns %s", name, of.Return.Type)
+	case c.overrides(h) && slices.Contains(yesOrNo, name):
+		h.tried(plan.BackendLSM, "the hook %s denies nothing: it answers yes or no", name)
 	default:
 		h.plan.Attach = plan.Attach{Backend: plan.BackendLSM, Symbol: name, Params: len(of.Params)}
 		h.access = access{count: len(of.Params), proto: of, param: func(i int) reached { return reached{source: arg(int64(i))} }, ret: h.access.ret}

@@ -259,7 +259,7 @@ func (c *compiler) typeArg(h *hook, a *policy.Arg) typed {
 		c.d.Error(a.Type.Place, "arg-type", "type const_buf is for fields of tracepoints")
 		return t
 	}
-	if !c.userType(h, a, t.row) {
+	if !c.userType(h, a, t.row) || field != nil && !c.checkField(a, t.row, field) {
 		t.row = nil
 		return t
 	}
@@ -450,14 +450,7 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 	}
 	name := a.Type.Value
 	if name == "auto" {
-		switch {
-		case objects[m.Name] != "":
-			name = objects[m.Name]
-		case m.Int && m.Signed:
-			name = map[int]string{8: "int8", 16: "int16", 32: "int32", 64: "int64"}[wholeBits(m.Bits)]
-		case m.Int:
-			name = map[int]string{8: "uint8", 16: "uint16", 32: "uint32", 64: "uint64"}[wholeBits(m.Bits)]
-		default:
+		if name = memberType(m); name == "" || name == "uint64" && !m.Int || name == "string" {
 			c.d.Error(a.Place, "arg-auto", "%s is %s: it needs a type", a.Resolve.Value, m.Type)
 			return t
 		}
@@ -472,11 +465,11 @@ func (c *compiler) follow(h *hook, a *policy.Arg, root string, from plan.Source,
 	}
 	v := plan.Value{Source: from, Type: t.row.typ, Bits: t.row.bits, Signed: t.row.signed}
 	steps := stepsOf(m)
-	switch {
-	case t.row.typ == plan.TypeInt && !m.Int && !t.row.load && m.Bits == 0:
-		c.d.Error(a.Type.Place, "arg-type", "%s is %s, not a number", a.Resolve.Value, m.Type)
+	if !c.checkMember(a, t.row, m) {
+		t.row = nil
 		return t
-	case t.row.typ == plan.TypeInt && m.Int:
+	}
+	if t.row.typ == plan.TypeInt && m.Int {
 		v.Bits, v.Signed = uint8(wholeBits(m.Bits)), m.Signed
 		if int(t.row.bits) < m.Bits {
 			c.d.Warn(a.Type.Place, "arg-width", "%s has %d bits, %q has %d", a.Resolve.Value, m.Bits, name, t.row.bits)

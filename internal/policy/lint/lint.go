@@ -172,8 +172,10 @@ func enforces(as []policy.Action) (enforces, denies bool) {
 		switch as[i].Action.Value {
 		case "Sigkill", "Signal":
 			enforces = true
-		case "Override", "NotifyEnforcer":
+		case "Override":
 			enforces, denies = true, true
+		case "NotifyEnforcer":
+			enforces, denies = true, denies || as[i].ArgError.Value != 0
 		}
 	}
 	return enforces, denies

@@ -141,8 +141,8 @@ type Options struct {
 	Sensors Sensors
 	// Parse reads a text. The policy is nil if there are mistakes.
 	Parse func(Text) (*policy.Policy, *policy.Diagnostics)
-	// Compile makes a plan for this kernel. The plan is nil if there are mistakes; the error is about the kernel.
-	Compile func(*policy.Policy) (*plan.Plan, *policy.Diagnostics, error)
+	// Compile makes a plan of a domain's policy for this kernel. The plan is nil if there are mistakes; the error is about the kernel.
+	Compile func(domain string, p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error)
 	// Loader is told, before a plan is loaded and after one is gone, whether any policy wants to hear of executable mappings.
 	// Its error is a reason not to load. Nil: such policies are refused.
 	Loader func(wanted bool) error
@@ -251,7 +251,7 @@ func (r *Registry) add(domain string, t Text, replace bool, to *Store) error {
 	}
 	p, d := r.o.Parse(t)
 	if d != nil && d.Bad() && d.Sound != nil {
-		if _, more, err := r.o.Compile(d.Sound); err == nil {
+		if _, more, err := r.o.Compile(domain, d.Sound); err == nil {
 			d.Add(more)
 		}
 	}
@@ -306,7 +306,7 @@ func (r *Registry) AddBroken(domain string, t Text, cause error) {
 
 // load compiles and loads a new entry.
 func (r *Registry) load(e *entry, p *policy.Policy, parsed *policy.Diagnostics) error {
-	pl, warnings, err := r.compile(p, parsed)
+	pl, warnings, err := r.compile(e.key.Domain, p, parsed)
 	mode, modeWarning := modeOf(p, e.text.Mode)
 	if modeWarning != "" {
 		warnings = append(warnings, modeWarning)
@@ -341,7 +341,7 @@ func (r *Registry) load(e *entry, p *policy.Policy, parsed *policy.Diagnostics) 
 
 // replace puts a policy in the place of one that is loaded.
 func (r *Registry) replace(e *entry, p *policy.Policy, t Text, parsed *policy.Diagnostics, to *Store) error {
-	pl, warnings, err := r.compile(p, parsed)
+	pl, warnings, err := r.compile(e.key.Domain, p, parsed)
 	if err != nil {
 		return err
 	}
@@ -378,8 +378,8 @@ func (r *Registry) replace(e *entry, p *policy.Policy, t Text, parsed *policy.Di
 }
 
 // compile adds what compiling says to what parsing said.
-func (r *Registry) compile(p *policy.Policy, parsed *policy.Diagnostics) (*plan.Plan, []string, error) {
-	pl, d, err := r.o.Compile(p)
+func (r *Registry) compile(domain string, p *policy.Policy, parsed *policy.Diagnostics) (*plan.Plan, []string, error) {
+	pl, d, err := r.o.Compile(domain, p)
 	all := policy.Diagnostics{File: p.File}
 	for _, x := range []*policy.Diagnostics{parsed, d} {
 		if x != nil {

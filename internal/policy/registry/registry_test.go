@@ -113,7 +113,7 @@ func parse(t registry.Text) (*policy.Policy, *policy.Diagnostics) {
 	return p, d
 }
 
-func compile(p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
+func compile(_ string, p *policy.Policy) (*plan.Plan, *policy.Diagnostics, error) {
 	d := &policy.Diagnostics{File: p.File}
 	out := &plan.Plan{Policy: p.Name, Section: "kprobes", Hooks: []plan.Hook{{
 		Section: "kprobes", Name: p.Labels["text"] + p.Labels["env"], Event: plan.EventKprobe, Attach: plan.Attach{Backend: plan.BackendFentry, Symbol: "f"},

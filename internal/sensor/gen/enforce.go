@@ -3,6 +3,8 @@
 package gen
 
 import (
+	"slices"
+
 	"github.com/cilium/ebpf/asm"
 
 	"tetragon/internal/policy/plan"
@@ -28,6 +30,11 @@ func (b *body) enforces() bool {
 		}
 	}
 	return false
+}
+
+// overrides says whether any rule has the call denied.
+func (b *body) overrides() bool {
+	return slices.ContainsFunc(b.p.Rules, func(r plan.Rule) bool { return r.Do.Override })
 }
 
 // noVerdict notes that nothing was ordered yet.
@@ -58,7 +65,7 @@ func (b *body) enforce() {
 				if do.Kills {
 					kills = 1
 				}
-				c.add(verdict(do.From), asm.Mov.Imm(asm.R2, kills), call("verdict_signals"))
+				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(do.From), asm.DWord), asm.Mov.Imm(asm.R3, kills), call("verdict_signals"))
 			} else {
 				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_signals"))
 			}
@@ -220,8 +227,8 @@ const minError = -4095
 // verdict leaves in R0 what the program returns.
 func (b *body) verdict() {
 	c := b.c
-	if !b.p.Attach.Backend.Denies() || b.o.Test {
-		c.add(asm.Mov.Imm(asm.R0, exitCode(b.p.Attach.Backend)))
+	if !b.p.Attach.Backend.Denies() || b.o.Test || !b.overrides() {
+		c.add(asm.Mov.Imm(asm.R0, exitCode(b.p.Attach.Backend))) // bound: a few LSM hooks may return no error at all
 		return
 	}
 	if b.p.Attach.Backend.Cgroup() {

@@ -195,8 +195,9 @@ func functions(ins asm.Instructions) []function {
 }
 
 // splice puts generated instructions in the place of the function `name` of a program, and leaves out the functions that
-// nothing calls any more. The kernel wants type and line information on the first instruction of every function.
-func splice(lib *ebpf.ProgramSpec, name string, gen asm.Instructions) (*ebpf.ProgramSpec, error) {
+// nothing calls any more, and what is in those that are never called. The kernel wants type and line information on the
+// first instruction of every function.
+func splice(lib *ebpf.ProgramSpec, name string, gen asm.Instructions, never ...string) (*ebpf.ProgramSpec, error) {
 	fs := functions(lib.Instructions)
 	bodies := make(map[string]asm.Instructions, len(fs))
 	for _, f := range fs {
@@ -211,8 +212,15 @@ func splice(lib *ebpf.ProgramSpec, name string, gen asm.Instructions) (*ebpf.Pro
 	if own[0].Symbol() != "" {
 		return nil, fmt.Errorf("function %s: its first instruction is the target of a jump", name)
 	}
-	own[0] = btf.WithFuncMetadata(own[0].WithSymbol(name), btf.FuncMetadata(&old[0])).WithSource(old[0].Source())
+	own[0] = likeFirst(own[0], name, &old[0])
 	bodies[name] = own
+	for _, f := range never {
+		old, ok := bodies[f]
+		if !ok {
+			return nil, fmt.Errorf("program %s has no function %s", lib.Name, f)
+		}
+		bodies[f] = asm.Instructions{likeFirst(asm.Mov.Imm(asm.R0, 0), f, &old[0]), asm.Return()}
+	}
 
 	spec := lib.Copy()
 	spec.Instructions = nil
@@ -233,4 +241,9 @@ func splice(lib *ebpf.ProgramSpec, name string, gen asm.Instructions) (*ebpf.Pro
 		}
 	}
 	return spec, nil
+}
+
+// likeFirst makes an instruction the first of a function, in the place of another one.
+func likeFirst(ins asm.Instruction, name string, old *asm.Instruction) asm.Instruction {
+	return btf.WithFuncMetadata(ins.WithSymbol(name), btf.FuncMetadata(old)).WithSource(old.Source())
 }
