@@ -56,7 +56,8 @@ int library(void *ctx)
 	s = entry_seen(v, v) + entry_arg(v, v, v) + entry_drop(v, v);
 	s += class_word(v) + hook_finish(&c);
 	s += verdict_drop(v) + verdict_keep(v, v) + verdict_notify(v, v, v, v) + verdict_forget(v, v);
-	s += verdict_place(v) + verdict_there(v) + verdict_error(v) + verdict_signals(v, v, v);
+	s += verdict_place(v) + verdict_there(v) + verdict_error(v) + verdict_signals(v, v, v) +
+	     verdict_count(v, v, v, v);
 	s += enforce_signals(v) + enforce_send(v) + enforce_count(v, v) + enforce_set(v, v);
 	return s;
 }

@@ -243,6 +243,42 @@ __noinline __u64 verdict_signals(__u32 row, __u64 id, __u64 kills)
 	return kills && v->error ? v->signals | KILL_BIT : v->signals;
 }
 
+/* As enforce_count, of what was ordered of an enforcer under this id: what another policy had sent in the same call does not count. */
+__noinline __s64 verdict_count(__u32 row, __u64 id, __u64 sent, __u64 kills)
+{
+	struct rule *r = bpf_map_lookup_elem(&rules, &row);
+	struct verdict *v = verdict_get(id);
+	struct rule_stat *s;
+	__u64 signals;
+	__s32 error;
+	__u32 stat;
+
+	if (!r || !v)
+		return ENFORCE_NONE;
+	error = v->error;
+	signals = kills && error ? v->signals | KILL_BIT : v->signals;
+	stat = r->stat;
+	s = bpf_map_lookup_elem(&rule_stats, &stat);
+	if (!s)
+		return ENFORCE_NONE;
+	if (!(r->flags & RULE_OVERRIDE))
+		error = 0;
+	if (r->flags & RULE_MONITOR) {
+		if (signals)
+			__sync_fetch_and_add(&s->monitor_signal, 1);
+		if (error)
+			__sync_fetch_and_add(&s->monitor_override, 1);
+		return ENFORCE_NONE;
+	}
+	if (signals & sent)
+		__sync_fetch_and_add(&s->signal, 1);
+	if (!error)
+		return ENFORCE_NONE;
+	if (!(r->flags & RULE_LATER))
+		__sync_fetch_and_add(&s->override, 1);
+	return error;
+}
+
 /* Writes what a rule sets to an address of the current process, which is in user memory or nothing is written. Returns 1 if
  * it could not be. The kernel says in its log, once a program, that there is one that can. */
 __noinline __s64 enforce_set(__u32 row, __u64 addr)

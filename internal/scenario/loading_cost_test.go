@@ -66,9 +66,6 @@ func TestInstructions_loading(t *testing.T) {
 		c.remove("cost")
 		fmt.Printf("%-44s %12d\n", "  until it is off again", time.Since(begin).Nanoseconds())
 	}
-	if err := a.stop(); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // securityHooks lists hooks of the security modules.

@@ -61,11 +61,7 @@ func (b *body) enforce() {
 		c.add(storeImm64(asm.R10, stepAt, 0))
 		b.deciding(b.signals, func(i int) {
 			if do := &b.p.Rules[i].Do; do.Enforcer {
-				kills := int32(0)
-				if do.Kills {
-					kills = 1
-				}
-				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(do.From), asm.DWord), asm.Mov.Imm(asm.R3, kills), call("verdict_signals"))
+				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(do.From), asm.DWord), asm.Mov.Imm(asm.R3, kills(do)), call("verdict_signals"))
 			} else {
 				c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), call("enforce_signals"))
 			}
@@ -82,7 +78,12 @@ func (b *body) enforce() {
 	}
 	b.deciding(b.orders, func(i int) {
 		do := &b.p.Rules[i].Do
-		c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadMem(asm.R2, asm.R10, sentAt, asm.DWord), call("enforce_count"))
+		if do.Enforcer {
+			c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadImm(asm.R2, int64(do.From), asm.DWord),
+				asm.LoadMem(asm.R3, asm.R10, sentAt, asm.DWord), asm.Mov.Imm(asm.R4, kills(do)), call("verdict_count"))
+		} else {
+			c.add(asm.Mov.Imm(asm.R1, int32(b.o.Base+i)), asm.LoadMem(asm.R2, asm.R10, sentAt, asm.DWord), call("enforce_count"))
+		}
 		if do.Override {
 			b.override(do)
 		}
@@ -106,13 +107,21 @@ func (b *body) enforce() {
 	})
 }
 
+// kills says for the library whether an error that was ordered of an enforcer kills.
+func kills(do *plan.Actions) int32 {
+	if do.Kills {
+		return 1
+	}
+	return 0
+}
+
 // override sees to it that the call is denied with the error in R0, which is ENFORCE_NONE if it is not, or with the one that
 // was ordered before.
 func (b *body) override(do *plan.Actions) {
 	c := b.c
 	next := c.label()
 	b.jumpNone(next)
-	if do.From != 0 {
+	if do.From != 0 && !do.Enforcer {
 		c.add(verdict(do.From), call("verdict_error"), asm.JEq.Imm(asm.R0, 0, next))
 	}
 	switch {
