@@ -111,6 +111,7 @@ func (c *caller) stat(rule int) (sum abi.RuleStat) {
 		sum.Limited += s.Limited
 		sum.Nopost += s.Nopost
 		sum.Lost += s.Lost
+		sum.Merged += s.Merged
 	}
 	return sum
 }

@@ -28,6 +28,8 @@ const (
 	HooksMapExitBodies        = "exit_bodies"
 	HooksMapHookBufs          = "hook_bufs"
 	HooksMapLimits            = "limits"
+	HooksMapMerges            = "merges"
+	HooksMapMergesEnded       = "merges_ended"
 	HooksMapNeedles           = "needles"
 	HooksMapOrders            = "orders"
 	HooksMapProcs             = "procs"
@@ -42,6 +44,7 @@ const (
 	HooksProgClassExit        = "class_exit"
 	HooksProgClassFork        = "class_fork"
 	HooksProgLibrary          = "library"
+	HooksProgMergeSweep       = "merge_sweep"
 	HooksProgSysEnterAll      = "sys_enter_all"
 	HooksProgSysExitAll       = "sys_exit_all"
 	HooksVarAbiBpfMap         = "abi_bpf_map"
@@ -52,8 +55,12 @@ const (
 	HooksVarAbiHook           = "abi_hook"
 	HooksVarAbiHookCall       = "abi_hook_call"
 	HooksVarAbiHookData       = "abi_hook_data"
+	HooksVarAbiHookMerged     = "abi_hook_merged"
 	HooksVarAbiIma            = "abi_ima"
 	HooksVarAbiLimit          = "abi_limit"
+	HooksVarAbiMerge          = "abi_merge"
+	HooksVarAbiMergeKey       = "abi_merge_key"
+	HooksVarAbiMerged         = "abi_merged"
 	HooksVarAbiModule         = "abi_module"
 	HooksVarAbiPerfEvent      = "abi_perf_event"
 	HooksVarAbiRule           = "abi_rule"
@@ -84,6 +91,10 @@ const (
 	HooksVarHeld              = "held"
 	HooksVarLibraryAny        = "library_any"
 	HooksVarLostFirst         = "lost_first"
+	HooksVarMergeCounted      = "merge_counted"
+	HooksVarMergeFull         = "merge_full"
+	HooksVarMergePaused       = "merge_paused"
+	HooksVarMergeTold         = "merge_told"
 	HooksVarReaderSleeps      = "reader_sleeps"
 	HooksVarSleeps            = "sleeps"
 	HooksVarSlots             = "slots"
@@ -138,6 +149,7 @@ type HooksProgramSpecs struct {
 	ClassExit   *ebpf.ProgramSpec `ebpf:"class_exit"`
 	ClassFork   *ebpf.ProgramSpec `ebpf:"class_fork"`
 	Library     *ebpf.ProgramSpec `ebpf:"library"`
+	MergeSweep  *ebpf.ProgramSpec `ebpf:"merge_sweep"`
 	SysEnterAll *ebpf.ProgramSpec `ebpf:"sys_enter_all"`
 	SysExitAll  *ebpf.ProgramSpec `ebpf:"sys_exit_all"`
 }
@@ -158,6 +170,8 @@ type HooksMapSpecs struct {
 	ExitBodies        *ebpf.MapSpec `ebpf:"exit_bodies"`
 	HookBufs          *ebpf.MapSpec `ebpf:"hook_bufs"`
 	Limits            *ebpf.MapSpec `ebpf:"limits"`
+	Merges            *ebpf.MapSpec `ebpf:"merges"`
+	MergesEnded       *ebpf.MapSpec `ebpf:"merges_ended"`
 	Needles           *ebpf.MapSpec `ebpf:"needles"`
 	Orders            *ebpf.MapSpec `ebpf:"orders"`
 	Procs             *ebpf.MapSpec `ebpf:"procs"`
@@ -173,51 +187,59 @@ type HooksMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HooksVariableSpecs struct {
-	AbiBpfMap    *ebpf.VariableSpec `ebpf:"abi_bpf_map"`
-	AbiBpfProg   *ebpf.VariableSpec `ebpf:"abi_bpf_prog"`
-	AbiClassFlag *ebpf.VariableSpec `ebpf:"abi_class_flag"`
-	AbiCred      *ebpf.VariableSpec `ebpf:"abi_cred"`
-	AbiFile      *ebpf.VariableSpec `ebpf:"abi_file"`
-	AbiHook      *ebpf.VariableSpec `ebpf:"abi_hook"`
-	AbiHookCall  *ebpf.VariableSpec `ebpf:"abi_hook_call"`
-	AbiHookData  *ebpf.VariableSpec `ebpf:"abi_hook_data"`
-	AbiIma       *ebpf.VariableSpec `ebpf:"abi_ima"`
-	AbiLimit     *ebpf.VariableSpec `ebpf:"abi_limit"`
-	AbiModule    *ebpf.VariableSpec `ebpf:"abi_module"`
-	AbiPerfEvent *ebpf.VariableSpec `ebpf:"abi_perf_event"`
-	AbiRule      *ebpf.VariableSpec `ebpf:"abi_rule"`
-	AbiRuleFlag  *ebpf.VariableSpec `ebpf:"abi_rule_flag"`
-	AbiRuleStat  *ebpf.VariableSpec `ebpf:"abi_rule_stat"`
-	AbiSkb       *ebpf.VariableSpec `ebpf:"abi_skb"`
-	AbiSlotState *ebpf.VariableSpec `ebpf:"abi_slot_state"`
-	AbiSock      *ebpf.VariableSpec `ebpf:"abi_sock"`
-	AbiSockaddr  *ebpf.VariableSpec `ebpf:"abi_sockaddr"`
-	AbiTaskClass *ebpf.VariableSpec `ebpf:"abi_task_class"`
-	AbiUserNs    *ebpf.VariableSpec `ebpf:"abi_user_ns"`
-	AbiValFlag   *ebpf.VariableSpec `ebpf:"abi_val_flag"`
-	AbiValKind   *ebpf.VariableSpec `ebpf:"abi_val_kind"`
-	AbiValue     *ebpf.VariableSpec `ebpf:"abi_value"`
-	AbiVerdicts  *ebpf.VariableSpec `ebpf:"abi_verdicts"`
-	BodyFirst    *ebpf.VariableSpec `ebpf:"body_first"`
-	BodyNext     *ebpf.VariableSpec `ebpf:"body_next"`
-	CgroupZero   *ebpf.VariableSpec `ebpf:"cgroup_zero"`
-	CgrpSubsys   *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
-	ClassChanged *ebpf.VariableSpec `ebpf:"class_changed"`
-	ClassHash    *ebpf.VariableSpec `ebpf:"class_hash"`
-	ClassKept    *ebpf.VariableSpec `ebpf:"class_kept"`
-	ClassNow     *ebpf.VariableSpec `ebpf:"class_now"`
-	ClassPass    *ebpf.VariableSpec `ebpf:"class_pass"`
-	ClassTurn    *ebpf.VariableSpec `ebpf:"class_turn"`
-	Counts       *ebpf.VariableSpec `ebpf:"counts"`
-	DataIds      *ebpf.VariableSpec `ebpf:"data_ids"`
-	Held         *ebpf.VariableSpec `ebpf:"held"`
-	LibraryAny   *ebpf.VariableSpec `ebpf:"library_any"`
-	LostFirst    *ebpf.VariableSpec `ebpf:"lost_first"`
-	ReaderSleeps *ebpf.VariableSpec `ebpf:"reader_sleeps"`
-	Sleeps       *ebpf.VariableSpec `ebpf:"sleeps"`
-	Slots        *ebpf.VariableSpec `ebpf:"slots"`
-	SysWanted    *ebpf.VariableSpec `ebpf:"sys_wanted"`
-	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
+	AbiBpfMap     *ebpf.VariableSpec `ebpf:"abi_bpf_map"`
+	AbiBpfProg    *ebpf.VariableSpec `ebpf:"abi_bpf_prog"`
+	AbiClassFlag  *ebpf.VariableSpec `ebpf:"abi_class_flag"`
+	AbiCred       *ebpf.VariableSpec `ebpf:"abi_cred"`
+	AbiFile       *ebpf.VariableSpec `ebpf:"abi_file"`
+	AbiHook       *ebpf.VariableSpec `ebpf:"abi_hook"`
+	AbiHookCall   *ebpf.VariableSpec `ebpf:"abi_hook_call"`
+	AbiHookData   *ebpf.VariableSpec `ebpf:"abi_hook_data"`
+	AbiHookMerged *ebpf.VariableSpec `ebpf:"abi_hook_merged"`
+	AbiIma        *ebpf.VariableSpec `ebpf:"abi_ima"`
+	AbiLimit      *ebpf.VariableSpec `ebpf:"abi_limit"`
+	AbiMerge      *ebpf.VariableSpec `ebpf:"abi_merge"`
+	AbiMergeKey   *ebpf.VariableSpec `ebpf:"abi_merge_key"`
+	AbiMerged     *ebpf.VariableSpec `ebpf:"abi_merged"`
+	AbiModule     *ebpf.VariableSpec `ebpf:"abi_module"`
+	AbiPerfEvent  *ebpf.VariableSpec `ebpf:"abi_perf_event"`
+	AbiRule       *ebpf.VariableSpec `ebpf:"abi_rule"`
+	AbiRuleFlag   *ebpf.VariableSpec `ebpf:"abi_rule_flag"`
+	AbiRuleStat   *ebpf.VariableSpec `ebpf:"abi_rule_stat"`
+	AbiSkb        *ebpf.VariableSpec `ebpf:"abi_skb"`
+	AbiSlotState  *ebpf.VariableSpec `ebpf:"abi_slot_state"`
+	AbiSock       *ebpf.VariableSpec `ebpf:"abi_sock"`
+	AbiSockaddr   *ebpf.VariableSpec `ebpf:"abi_sockaddr"`
+	AbiTaskClass  *ebpf.VariableSpec `ebpf:"abi_task_class"`
+	AbiUserNs     *ebpf.VariableSpec `ebpf:"abi_user_ns"`
+	AbiValFlag    *ebpf.VariableSpec `ebpf:"abi_val_flag"`
+	AbiValKind    *ebpf.VariableSpec `ebpf:"abi_val_kind"`
+	AbiValue      *ebpf.VariableSpec `ebpf:"abi_value"`
+	AbiVerdicts   *ebpf.VariableSpec `ebpf:"abi_verdicts"`
+	BodyFirst     *ebpf.VariableSpec `ebpf:"body_first"`
+	BodyNext      *ebpf.VariableSpec `ebpf:"body_next"`
+	CgroupZero    *ebpf.VariableSpec `ebpf:"cgroup_zero"`
+	CgrpSubsys    *ebpf.VariableSpec `ebpf:"cgrp_subsys"`
+	ClassChanged  *ebpf.VariableSpec `ebpf:"class_changed"`
+	ClassHash     *ebpf.VariableSpec `ebpf:"class_hash"`
+	ClassKept     *ebpf.VariableSpec `ebpf:"class_kept"`
+	ClassNow      *ebpf.VariableSpec `ebpf:"class_now"`
+	ClassPass     *ebpf.VariableSpec `ebpf:"class_pass"`
+	ClassTurn     *ebpf.VariableSpec `ebpf:"class_turn"`
+	Counts        *ebpf.VariableSpec `ebpf:"counts"`
+	DataIds       *ebpf.VariableSpec `ebpf:"data_ids"`
+	Held          *ebpf.VariableSpec `ebpf:"held"`
+	LibraryAny    *ebpf.VariableSpec `ebpf:"library_any"`
+	LostFirst     *ebpf.VariableSpec `ebpf:"lost_first"`
+	MergeCounted  *ebpf.VariableSpec `ebpf:"merge_counted"`
+	MergeFull     *ebpf.VariableSpec `ebpf:"merge_full"`
+	MergePaused   *ebpf.VariableSpec `ebpf:"merge_paused"`
+	MergeTold     *ebpf.VariableSpec `ebpf:"merge_told"`
+	ReaderSleeps  *ebpf.VariableSpec `ebpf:"reader_sleeps"`
+	Sleeps        *ebpf.VariableSpec `ebpf:"sleeps"`
+	Slots         *ebpf.VariableSpec `ebpf:"slots"`
+	SysWanted     *ebpf.VariableSpec `ebpf:"sys_wanted"`
+	WakeBytes     *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
 // HooksObjects contains all objects after they have been loaded into the kernel.
@@ -252,6 +274,8 @@ type HooksMaps struct {
 	ExitBodies        *ebpf.Map `ebpf:"exit_bodies"`
 	HookBufs          *ebpf.Map `ebpf:"hook_bufs"`
 	Limits            *ebpf.Map `ebpf:"limits"`
+	Merges            *ebpf.Map `ebpf:"merges"`
+	MergesEnded       *ebpf.Map `ebpf:"merges_ended"`
 	Needles           *ebpf.Map `ebpf:"needles"`
 	Orders            *ebpf.Map `ebpf:"orders"`
 	Procs             *ebpf.Map `ebpf:"procs"`
@@ -277,6 +301,8 @@ func (m *HooksMaps) Close() error {
 		m.ExitBodies,
 		m.HookBufs,
 		m.Limits,
+		m.Merges,
+		m.MergesEnded,
 		m.Needles,
 		m.Orders,
 		m.Procs,
@@ -293,51 +319,59 @@ func (m *HooksMaps) Close() error {
 //
 // It can be passed to LoadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HooksVariables struct {
-	AbiBpfMap    *ebpf.Variable `ebpf:"abi_bpf_map"`
-	AbiBpfProg   *ebpf.Variable `ebpf:"abi_bpf_prog"`
-	AbiClassFlag *ebpf.Variable `ebpf:"abi_class_flag"`
-	AbiCred      *ebpf.Variable `ebpf:"abi_cred"`
-	AbiFile      *ebpf.Variable `ebpf:"abi_file"`
-	AbiHook      *ebpf.Variable `ebpf:"abi_hook"`
-	AbiHookCall  *ebpf.Variable `ebpf:"abi_hook_call"`
-	AbiHookData  *ebpf.Variable `ebpf:"abi_hook_data"`
-	AbiIma       *ebpf.Variable `ebpf:"abi_ima"`
-	AbiLimit     *ebpf.Variable `ebpf:"abi_limit"`
-	AbiModule    *ebpf.Variable `ebpf:"abi_module"`
-	AbiPerfEvent *ebpf.Variable `ebpf:"abi_perf_event"`
-	AbiRule      *ebpf.Variable `ebpf:"abi_rule"`
-	AbiRuleFlag  *ebpf.Variable `ebpf:"abi_rule_flag"`
-	AbiRuleStat  *ebpf.Variable `ebpf:"abi_rule_stat"`
-	AbiSkb       *ebpf.Variable `ebpf:"abi_skb"`
-	AbiSlotState *ebpf.Variable `ebpf:"abi_slot_state"`
-	AbiSock      *ebpf.Variable `ebpf:"abi_sock"`
-	AbiSockaddr  *ebpf.Variable `ebpf:"abi_sockaddr"`
-	AbiTaskClass *ebpf.Variable `ebpf:"abi_task_class"`
-	AbiUserNs    *ebpf.Variable `ebpf:"abi_user_ns"`
-	AbiValFlag   *ebpf.Variable `ebpf:"abi_val_flag"`
-	AbiValKind   *ebpf.Variable `ebpf:"abi_val_kind"`
-	AbiValue     *ebpf.Variable `ebpf:"abi_value"`
-	AbiVerdicts  *ebpf.Variable `ebpf:"abi_verdicts"`
-	BodyFirst    *ebpf.Variable `ebpf:"body_first"`
-	BodyNext     *ebpf.Variable `ebpf:"body_next"`
-	CgroupZero   *ebpf.Variable `ebpf:"cgroup_zero"`
-	CgrpSubsys   *ebpf.Variable `ebpf:"cgrp_subsys"`
-	ClassChanged *ebpf.Variable `ebpf:"class_changed"`
-	ClassHash    *ebpf.Variable `ebpf:"class_hash"`
-	ClassKept    *ebpf.Variable `ebpf:"class_kept"`
-	ClassNow     *ebpf.Variable `ebpf:"class_now"`
-	ClassPass    *ebpf.Variable `ebpf:"class_pass"`
-	ClassTurn    *ebpf.Variable `ebpf:"class_turn"`
-	Counts       *ebpf.Variable `ebpf:"counts"`
-	DataIds      *ebpf.Variable `ebpf:"data_ids"`
-	Held         *ebpf.Variable `ebpf:"held"`
-	LibraryAny   *ebpf.Variable `ebpf:"library_any"`
-	LostFirst    *ebpf.Variable `ebpf:"lost_first"`
-	ReaderSleeps *ebpf.Variable `ebpf:"reader_sleeps"`
-	Sleeps       *ebpf.Variable `ebpf:"sleeps"`
-	Slots        *ebpf.Variable `ebpf:"slots"`
-	SysWanted    *ebpf.Variable `ebpf:"sys_wanted"`
-	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
+	AbiBpfMap     *ebpf.Variable `ebpf:"abi_bpf_map"`
+	AbiBpfProg    *ebpf.Variable `ebpf:"abi_bpf_prog"`
+	AbiClassFlag  *ebpf.Variable `ebpf:"abi_class_flag"`
+	AbiCred       *ebpf.Variable `ebpf:"abi_cred"`
+	AbiFile       *ebpf.Variable `ebpf:"abi_file"`
+	AbiHook       *ebpf.Variable `ebpf:"abi_hook"`
+	AbiHookCall   *ebpf.Variable `ebpf:"abi_hook_call"`
+	AbiHookData   *ebpf.Variable `ebpf:"abi_hook_data"`
+	AbiHookMerged *ebpf.Variable `ebpf:"abi_hook_merged"`
+	AbiIma        *ebpf.Variable `ebpf:"abi_ima"`
+	AbiLimit      *ebpf.Variable `ebpf:"abi_limit"`
+	AbiMerge      *ebpf.Variable `ebpf:"abi_merge"`
+	AbiMergeKey   *ebpf.Variable `ebpf:"abi_merge_key"`
+	AbiMerged     *ebpf.Variable `ebpf:"abi_merged"`
+	AbiModule     *ebpf.Variable `ebpf:"abi_module"`
+	AbiPerfEvent  *ebpf.Variable `ebpf:"abi_perf_event"`
+	AbiRule       *ebpf.Variable `ebpf:"abi_rule"`
+	AbiRuleFlag   *ebpf.Variable `ebpf:"abi_rule_flag"`
+	AbiRuleStat   *ebpf.Variable `ebpf:"abi_rule_stat"`
+	AbiSkb        *ebpf.Variable `ebpf:"abi_skb"`
+	AbiSlotState  *ebpf.Variable `ebpf:"abi_slot_state"`
+	AbiSock       *ebpf.Variable `ebpf:"abi_sock"`
+	AbiSockaddr   *ebpf.Variable `ebpf:"abi_sockaddr"`
+	AbiTaskClass  *ebpf.Variable `ebpf:"abi_task_class"`
+	AbiUserNs     *ebpf.Variable `ebpf:"abi_user_ns"`
+	AbiValFlag    *ebpf.Variable `ebpf:"abi_val_flag"`
+	AbiValKind    *ebpf.Variable `ebpf:"abi_val_kind"`
+	AbiValue      *ebpf.Variable `ebpf:"abi_value"`
+	AbiVerdicts   *ebpf.Variable `ebpf:"abi_verdicts"`
+	BodyFirst     *ebpf.Variable `ebpf:"body_first"`
+	BodyNext      *ebpf.Variable `ebpf:"body_next"`
+	CgroupZero    *ebpf.Variable `ebpf:"cgroup_zero"`
+	CgrpSubsys    *ebpf.Variable `ebpf:"cgrp_subsys"`
+	ClassChanged  *ebpf.Variable `ebpf:"class_changed"`
+	ClassHash     *ebpf.Variable `ebpf:"class_hash"`
+	ClassKept     *ebpf.Variable `ebpf:"class_kept"`
+	ClassNow      *ebpf.Variable `ebpf:"class_now"`
+	ClassPass     *ebpf.Variable `ebpf:"class_pass"`
+	ClassTurn     *ebpf.Variable `ebpf:"class_turn"`
+	Counts        *ebpf.Variable `ebpf:"counts"`
+	DataIds       *ebpf.Variable `ebpf:"data_ids"`
+	Held          *ebpf.Variable `ebpf:"held"`
+	LibraryAny    *ebpf.Variable `ebpf:"library_any"`
+	LostFirst     *ebpf.Variable `ebpf:"lost_first"`
+	MergeCounted  *ebpf.Variable `ebpf:"merge_counted"`
+	MergeFull     *ebpf.Variable `ebpf:"merge_full"`
+	MergePaused   *ebpf.Variable `ebpf:"merge_paused"`
+	MergeTold     *ebpf.Variable `ebpf:"merge_told"`
+	ReaderSleeps  *ebpf.Variable `ebpf:"reader_sleeps"`
+	Sleeps        *ebpf.Variable `ebpf:"sleeps"`
+	Slots         *ebpf.Variable `ebpf:"slots"`
+	SysWanted     *ebpf.Variable `ebpf:"sys_wanted"`
+	WakeBytes     *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
 // HooksPrograms contains all programs after they have been loaded into the kernel.
@@ -349,6 +383,7 @@ type HooksPrograms struct {
 	ClassExit   *ebpf.Program `ebpf:"class_exit"`
 	ClassFork   *ebpf.Program `ebpf:"class_fork"`
 	Library     *ebpf.Program `ebpf:"library"`
+	MergeSweep  *ebpf.Program `ebpf:"merge_sweep"`
 	SysEnterAll *ebpf.Program `ebpf:"sys_enter_all"`
 	SysExitAll  *ebpf.Program `ebpf:"sys_exit_all"`
 }
@@ -360,6 +395,7 @@ func (p *HooksPrograms) Close() error {
 		p.ClassExit,
 		p.ClassFork,
 		p.Library,
+		p.MergeSweep,
 		p.SysEnterAll,
 		p.SysExitAll,
 	)

@@ -71,6 +71,21 @@ struct rec_hook_data {
 	__u8 data[HOOK_DATA_SIZE];
 };
 
+/* Calls that were merged. It is laid out as a call with one rule in its mask, whose values are those that all of them had. Behind
+ * the mask is a struct rec_merged, then nothing that counts: the record has always the same size. h.time is that of the last. */
+#define MERGE_SIZE 216 /* bytes of the values of calls that can be merged */
+
+struct rec_merged {
+	__u64 count;
+	__u64 first; /* boot clock */
+	__u64 last;
+};
+
+struct rec_hook_merged {
+	struct rec_hook r;
+	__u8 v[MERGE_SIZE + 8 * 8 + sizeof(struct rec_merged)]; /* values, HOOK_WORDS of the mask */
+};
+
 struct val_file {
 	__u32 mode;  /* of the inode */
 	__u32 flags; /* of the open file (f_flags), 0 if there is none */
@@ -183,8 +198,11 @@ enum hook_limit {
 	ENFORCE_NONE = 0x7fffffff, /* instead of an error: nothing is to be overridden */
 	SYS_BODIES = 256,	   /* programs for system calls, each way */
 	VERDICTS = 8,		   /* that a thread has at a time */
-	ORDER_CELLS = 4096,	   /* that threads share to say that something is ordered of them */
-	VERDICT_ANY = 0x7fffffff,  /* instead of the number of a system call: whichever is next */
+	MERGE_BYTES = MERGE_SIZE,
+	MERGE_ROWS = 8192,	  /* different calls that are being merged */
+	MERGE_ENDED = 1024,	  /* processes that end between two sweeps */
+	ORDER_CELLS = 4096,	  /* that threads share to say that something is ordered of them */
+	VERDICT_ANY = 0x7fffffff, /* instead of the number of a system call: whichever is next */
 };
 
 enum rule_flag {
@@ -196,6 +214,7 @@ enum rule_flag {
 	RULE_MONITOR = 32,  /* what it orders is not done, but counted */
 	RULE_LATER = 64,    /* the call is denied where its guard is asked, whose rule counts it */
 	RULE_SET = 128,	    /* `set` is written into the memory of the process */
+	RULE_MERGE = 256,   /* equal calls are counted for limit_ms, instead of held back */
 };
 
 /* One row of the map `rules`: what rule base+bit of a program orders. */
@@ -203,11 +222,11 @@ struct rule {
 	__u32 flags;	/* enum rule_flag */
 	__u32 next;	/* first bit behind the rule's group */
 	__u32 stat;	/* row of rule_stats */
-	__u32 limit_ms; /* 0: no rate limit */
+	__u32 limit_ms; /* 0: no rate limit, and nothing is merged */
 	__u32 policy;	/* id */
 	__s16 track;	/* index of the value whose socket is tracked, -1 none */
 	__s16 untrack;
-	__u64 values;  /* bit n: value n counts for the rate limit; 0: all do */
+	__u64 values;  /* bit n: value n counts for the rate limit, and is told of merged calls; 0: all do */
 	__u64 signals; /* bit n: signal n+1 is sent to the current process */
 	__s32 error;   /* RULE_OVERRIDE */
 	__u32 set;     /* RULE_SET */
@@ -230,6 +249,26 @@ struct rule_stat {
 	__u64 monitor_set;
 	__u64 notify_overwritten; /* orders to an enforcer in the place of others that had not been carried out */
 	__u64 notify_unused;	  /* orders to an enforcer that were taken back */
+	__u64 merged;		  /* not posted but counted, to be told together */
+};
+
+/* What calls have in common that are merged, byte for byte: the record of the first, but for h.time, where the number of the
+ * rule stands, and tid, which is 0. Values lie packed behind it, the rest is 0. */
+struct merge_key {
+	struct rec_hook r;
+	__u8 v[MERGE_SIZE];
+};
+
+/* ... and how many there were since the first, which was posted. */
+struct merge {
+	__u64 count; /* MERGE_CLOSED set: told, the next call is a first one again */
+	__u64 began; /* boot clock, when the first was posted */
+	__u64 window;
+	__u64 first, last; /* of those that were counted */
+	__u32 tid;	   /* of the first */
+	__u16 size;	   /* bytes used of the key's v */
+	__u16 pad;
+	__u64 turn; /* of the sweep that closed it */
 };
 
 /* What was ordered for the system call that a thread is in, until somebody asks who can deny it; or, with VERDICT_ANY, for its next call

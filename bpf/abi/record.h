@@ -14,13 +14,14 @@ enum rec_kind {
 	REC_EXEC = 2,
 	REC_EXIT = 3,
 	REC_CGROUP = 4,
-	REC_DATA = 5,	   /* a piece of an exec's arguments or environment; comes before its exec */
-	REC_SNAPSHOT = 6,  /* a process that lived before we looked; laid out as an exec */
-	REC_SNAP_END = 7,  /* the snapshot is complete; only a head */
-	REC_HOOK = 8,	   /* a call that a policy wants to hear of; see hook.h */
-	REC_HOOK_DATA = 9, /* a piece of a long value of such a call; comes before it */
-	REC_THROTTLE = 10, /* a cgroup makes more records than it may; see lib/rate.h */
-	REC_KINDS = 11,
+	REC_DATA = 5,	      /* a piece of an exec's arguments or environment; comes before its exec */
+	REC_SNAPSHOT = 6,     /* a process that lived before we looked; laid out as an exec */
+	REC_SNAP_END = 7,     /* the snapshot is complete; only a head */
+	REC_HOOK = 8,	      /* a call that a policy wants to hear of; see hook.h */
+	REC_HOOK_DATA = 9,    /* a piece of a long value of such a call; comes before it */
+	REC_THROTTLE = 10,    /* a cgroup makes more records than it may; see lib/rate.h */
+	REC_HOOK_MERGED = 11, /* equal calls that were counted instead of told; see hook.h */
+	REC_KINDS = 12,
 };
 
 /*        0       2       4           8                 16                24

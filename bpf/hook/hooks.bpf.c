@@ -20,6 +20,7 @@
 #include "../arg/workload.h"
 #include "class.h"
 #include "dispatch.h"
+#include "merges.h"
 
 char _license[] SEC("license")
 = "Dual BSD/GPL";
@@ -76,6 +77,10 @@ struct val_bpf_map *abi_bpf_map;
 struct val_perf_event *abi_perf_event;
 struct val_module *abi_module;
 struct val_ima *abi_ima;
+struct rec_hook_merged *abi_hook_merged;
+struct rec_merged *abi_merged;
+struct merge_key *abi_merge_key;
+struct merge *abi_merge;
 struct rule *abi_rule;
 struct rule_stat *abi_rule_stat;
 struct hook_call *abi_hook_call;

@@ -7,13 +7,7 @@
 #include "../lib/buf.h"
 #include "../lib/class.h"
 #include "../lib/ring.h"
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, RULE_ROWS);
-	__type(key, __u32);
-	__type(value, struct rule);
-} rules SEC(".maps");
+#include "merge.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -85,8 +79,6 @@ static long hash_value(__u32 i, struct loop *l)
 	}
 	return 0;
 }
-
-#define EEXIST	  17 /* kernel: include/uapi/asm-generic/errno-base.h */
 
 #define HELD_BACK -1
 
@@ -256,6 +248,13 @@ static __always_inline void finish_rule(struct finish_loop *l, struct finish *f)
 		return;
 	}
 	if (r->limit_ms) {
+		if (r->flags & RULE_MERGE) {
+			if (merge_call(l->c->buf, rule, n)) {
+				__sync_fetch_and_add(&s->merged, 1);
+				return;
+			}
+			goto post;
+		}
 		held = limit_pass(l->c->buf, rule);
 		if (held < 0) {
 			__sync_fetch_and_add(&s->limited, 1);
@@ -264,6 +263,7 @@ static __always_inline void finish_rule(struct finish_loop *l, struct finish *f)
 		if (held)
 			finish_held(l, f, n, held);
 	}
+post:
 	__sync_fetch_and_add(&s->posted, 1);
 	f->baseline |= r->flags & RULE_BASELINE;
 	f->post |= 1ull << bit;

@@ -67,6 +67,46 @@ const (
 	offHookCallLive     = 24
 )
 
+// Merge is struct merge.
+type Merge struct {
+	Count  uint64
+	Began  uint64
+	Window uint64
+	First  uint64
+	Last   uint64
+	Tid    uint32
+	Size   uint16
+	Pad    uint16
+	Turn   uint64
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	MergeSize      = 56
+	offMergeCount  = 0
+	offMergeBegan  = 8
+	offMergeWindow = 16
+	offMergeFirst  = 24
+	offMergeLast   = 32
+	offMergeTid    = 40
+	offMergeSize   = 44
+	offMergePad    = 46
+	offMergeTurn   = 48
+)
+
+// MergeKey is struct merge_key.
+type MergeKey struct {
+	R Hook
+	V [216]uint8
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	MergeKeySize = 256
+	offMergeKeyR = 0
+	offMergeKeyV = 40
+)
+
 // Cgroup is struct rec_cgroup.
 type Cgroup struct {
 	H       Head
@@ -266,6 +306,34 @@ const (
 	offHookDataData  = 40
 )
 
+// HookMerged is struct rec_hook_merged.
+type HookMerged struct {
+	R Hook
+	V [304]uint8
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	HookMergedSize = 344
+	offHookMergedR = 0
+	offHookMergedV = 40
+)
+
+// Merged is struct rec_merged.
+type Merged struct {
+	Count uint64
+	First uint64
+	Last  uint64
+}
+
+// Sizes and offsets in the kernel half; the package's test compares the Go side with them.
+const (
+	MergedSize     = 24
+	offMergedCount = 0
+	offMergedFirst = 8
+	offMergedLast  = 16
+)
+
 // Throttle is struct rec_throttle.
 type Throttle struct {
 	H       Head
@@ -348,11 +416,12 @@ type RuleStat struct {
 	MonitorSet        uint64
 	NotifyOverwritten uint64
 	NotifyUnused      uint64
+	Merged            uint64
 }
 
 // Sizes and offsets in the kernel half; the package's test compares the Go side with them.
 const (
-	RuleStatSize                 = 120
+	RuleStatSize                 = 128
 	offRuleStatMatched           = 0
 	offRuleStatPosted            = 8
 	offRuleStatLimited           = 16
@@ -368,6 +437,7 @@ const (
 	offRuleStatMonitorSet        = 96
 	offRuleStatNotifyOverwritten = 104
 	offRuleStatNotifyUnused      = 112
+	offRuleStatMerged            = 120
 )
 
 // SlotState is struct slot_state.
@@ -671,6 +741,9 @@ const (
 	LimitEnforceNone = 2147483647
 	LimitSysBodies   = 256
 	LimitVerdicts    = 8
+	LimitMergeBytes  = 216
+	LimitMergeRows   = 8192
+	LimitMergeEnded  = 1024
 	LimitOrderCells  = 4096
 	LimitVerdictAny  = 2147483647
 )
@@ -703,18 +776,19 @@ const (
 
 // The values of enum rec_kind.
 const (
-	KindNone     = 0
-	KindFork     = 1
-	KindExec     = 2
-	KindExit     = 3
-	KindCgroup   = 4
-	KindData     = 5
-	KindSnapshot = 6
-	KindSnapEnd  = 7
-	KindHook     = 8
-	KindHookData = 9
-	KindThrottle = 10
-	KindKinds    = 11
+	KindNone       = 0
+	KindFork       = 1
+	KindExec       = 2
+	KindExit       = 3
+	KindCgroup     = 4
+	KindData       = 5
+	KindSnapshot   = 6
+	KindSnapEnd    = 7
+	KindHook       = 8
+	KindHookData   = 9
+	KindThrottle   = 10
+	KindHookMerged = 11
+	KindKinds      = 12
 )
 
 // The values of enum rec_ns.
@@ -751,6 +825,7 @@ const (
 	RuleMonitor      = 32
 	RuleLater        = 64
 	RuleSet          = 128
+	RuleMerge        = 256
 )
 
 // The values of enum val_flag.
@@ -809,6 +884,19 @@ var layout = []struct {
 	{"HookCall.Error", unsafe.Offsetof(HookCall{}.Error), offHookCallError},
 	{"HookCall.Sent", unsafe.Offsetof(HookCall{}.Sent), offHookCallSent},
 	{"HookCall.Live", unsafe.Offsetof(HookCall{}.Live), offHookCallLive},
+	{"Merge", unsafe.Sizeof(Merge{}), MergeSize},
+	{"Merge.Count", unsafe.Offsetof(Merge{}.Count), offMergeCount},
+	{"Merge.Began", unsafe.Offsetof(Merge{}.Began), offMergeBegan},
+	{"Merge.Window", unsafe.Offsetof(Merge{}.Window), offMergeWindow},
+	{"Merge.First", unsafe.Offsetof(Merge{}.First), offMergeFirst},
+	{"Merge.Last", unsafe.Offsetof(Merge{}.Last), offMergeLast},
+	{"Merge.Tid", unsafe.Offsetof(Merge{}.Tid), offMergeTid},
+	{"Merge.Size", unsafe.Offsetof(Merge{}.Size), offMergeSize},
+	{"Merge.Pad", unsafe.Offsetof(Merge{}.Pad), offMergePad},
+	{"Merge.Turn", unsafe.Offsetof(Merge{}.Turn), offMergeTurn},
+	{"MergeKey", unsafe.Sizeof(MergeKey{}), MergeKeySize},
+	{"MergeKey.R", unsafe.Offsetof(MergeKey{}.R), offMergeKeyR},
+	{"MergeKey.V", unsafe.Offsetof(MergeKey{}.V), offMergeKeyV},
 	{"Cgroup", unsafe.Sizeof(Cgroup{}), CgroupSize},
 	{"Cgroup.H", unsafe.Offsetof(Cgroup{}.H), offCgroupH},
 	{"Cgroup.NameLen", unsafe.Offsetof(Cgroup{}.NameLen), offCgroupNameLen},
@@ -877,6 +965,13 @@ var layout = []struct {
 	{"HookData.Index", unsafe.Offsetof(HookData{}.Index), offHookDataIndex},
 	{"HookData.Len", unsafe.Offsetof(HookData{}.Len), offHookDataLen},
 	{"HookData.Data", unsafe.Offsetof(HookData{}.Data), offHookDataData},
+	{"HookMerged", unsafe.Sizeof(HookMerged{}), HookMergedSize},
+	{"HookMerged.R", unsafe.Offsetof(HookMerged{}.R), offHookMergedR},
+	{"HookMerged.V", unsafe.Offsetof(HookMerged{}.V), offHookMergedV},
+	{"Merged", unsafe.Sizeof(Merged{}), MergedSize},
+	{"Merged.Count", unsafe.Offsetof(Merged{}.Count), offMergedCount},
+	{"Merged.First", unsafe.Offsetof(Merged{}.First), offMergedFirst},
+	{"Merged.Last", unsafe.Offsetof(Merged{}.Last), offMergedLast},
 	{"Throttle", unsafe.Sizeof(Throttle{}), ThrottleSize},
 	{"Throttle.H", unsafe.Offsetof(Throttle{}.H), offThrottleH},
 	{"Throttle.Cgroup", unsafe.Offsetof(Throttle{}.Cgroup), offThrottleCgroup},
@@ -915,6 +1010,7 @@ var layout = []struct {
 	{"RuleStat.MonitorSet", unsafe.Offsetof(RuleStat{}.MonitorSet), offRuleStatMonitorSet},
 	{"RuleStat.NotifyOverwritten", unsafe.Offsetof(RuleStat{}.NotifyOverwritten), offRuleStatNotifyOverwritten},
 	{"RuleStat.NotifyUnused", unsafe.Offsetof(RuleStat{}.NotifyUnused), offRuleStatNotifyUnused},
+	{"RuleStat.Merged", unsafe.Offsetof(RuleStat{}.Merged), offRuleStatMerged},
 	{"SlotState", unsafe.Sizeof(SlotState{}), SlotStateSize},
 	{"SlotState.Enabled", unsafe.Offsetof(SlotState{}.Enabled), offSlotStateEnabled},
 	{"TaskClass", unsafe.Sizeof(TaskClass{}), TaskClassSize},

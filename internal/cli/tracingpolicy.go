@@ -481,7 +481,7 @@ func writeHook(b *strings.Builder, h *tetragon.TracingPolicyHook) {
 		n    uint64
 		what string
 	}{
-		{h.GetNopost(), "not told by NoPost"}, {h.GetLimited(), "over the rate limit"}, {h.GetLost(), "lost, there was no room"},
+		{h.GetNopost(), "not told by NoPost"}, {h.GetLimited(), "over the rate limit"}, {h.GetMerged(), "counted and told together"}, {h.GetLost(), "lost, there was no room"},
 		{h.GetMissed(), "calls not seen, the program was running already"},
 	} {
 		if c.n > 0 {

@@ -188,7 +188,7 @@ func Run(ctx context.Context, o Options) error {
 	})
 	eo := enrich.Options{
 		Table: table, Ledger: ledger, RealPath: cfg.EnableProcessCred, Env: cfg.EnableProcessEnv, EnvNames: cfg.FilterEnvironmentVariables,
-		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Proc: cfg.ProcFS,
+		Ancestors: hasAncestors(cfg, "base"), HostNs: encoder.SetHostNs, Programs: manager.Program, Told: sensor.NewTwins(manager).Told, Ended: manager.MergedEnded, Proc: cfg.ProcFS,
 		KprobeAncestors: hasAncestors(cfg, "kprobe"), TracepointAncestors: hasAncestors(cfg, "tracepoint"), LoaderAncestors: hasAncestors(cfg, "loader"),
 		LSMAncestors:    hasAncestors(cfg, "lsm"),
 		UprobeAncestors: hasAncestors(cfg, "uprobe"), UsdtAncestors: hasAncestors(cfg, "usdt"),

@@ -58,6 +58,7 @@ type lane struct {
 	sinks    *export.Set
 
 	kernel, decoded *metrics.Stage
+	merged          *metrics.Stage // calls that were counted instead of told; delivered: an event told how many
 	rec             decode.Record
 
 	accounted time.Time     // when the account was last read
@@ -92,14 +93,14 @@ type lane struct {
 var what = [abi.KindKinds]string{
 	abi.KindFork: "fork", abi.KindExec: "exec", abi.KindExit: "exit", abi.KindCgroup: "cgroup", abi.KindData: "data",
 	abi.KindSnapshot: "snapshot", abi.KindSnapEnd: "snapshot_end",
-	abi.KindHook: "hook", abi.KindHookData: "hook_data", abi.KindThrottle: "throttle",
+	abi.KindHook: "hook", abi.KindHookData: "hook_data", abi.KindThrottle: "throttle", abi.KindHookMerged: "hook_merged",
 }
 
 // ops are the numbers of the kinds in the metrics of the wire contract.
 var ops = [abi.KindKinds]metrics.Op{
 	abi.KindFork: metrics.OpClone, abi.KindExec: metrics.OpExec, abi.KindExit: metrics.OpExit, abi.KindCgroup: metrics.OpCgroup,
 	abi.KindData: metrics.OpData, abi.KindHook: metrics.OpHook, abi.KindHookData: metrics.OpData,
-	abi.KindThrottle: metrics.OpThrottle,
+	abi.KindThrottle: metrics.OpThrottle, abi.KindHookMerged: metrics.OpHook,
 }
 
 func newLane(o laneOptions) *lane {
@@ -111,6 +112,7 @@ func newLane(o laneOptions) *lane {
 	}
 	reasons = append(reasons, reasonAway, reasonThrottled)
 	l.kernel = o.ledger.Stage("kernel", reasons...)
+	l.merged = o.ledger.Stage("merge", reasonAway)
 	l.decoded = o.ledger.Stage("decode", "bad_record")
 	return l
 }
@@ -162,6 +164,32 @@ func (l *lane) run(ctx context.Context) error {
 			l.log.Warn("detach", "err", err)
 		}
 	}
+	for all := false; !all; {
+		var err error
+		if all, err = l.hooks.TellMerged(); err != nil {
+			l.log.Warn("tell of merged calls", "err", err)
+			break
+		}
+		if err := l.rest(); err != nil {
+			return err
+		}
+	}
+	if err := l.rest(); err != nil {
+		return err
+	}
+	l.enricher.Begin(bootOffset())
+	if !l.enricher.Started() { // stopped before the first snapshot was complete: what was held back goes out
+		l.enricher.StartEmpty()
+	}
+	l.mappings.next(true, l.mapping)
+	l.accounted = time.Time{}
+	err := l.account()
+	l.sinks.Batch(l.enricher.Events())
+	return err
+}
+
+// rest reads the ring until it is empty.
+func (l *lane) rest() error {
 	for more := true; more; {
 		n := 0
 		err := l.batch(func(f func([]byte)) (int, bool, error) {
@@ -173,15 +201,7 @@ func (l *lane) run(ctx context.Context) error {
 			return err
 		}
 	}
-	l.enricher.Begin(bootOffset())
-	if !l.enricher.Started() { // stopped before the first snapshot was complete: what was held back goes out
-		l.enricher.StartEmpty()
-	}
-	l.mappings.next(true, l.mapping)
-	l.accounted = time.Time{}
-	err := l.account()
-	l.sinks.Batch(l.enricher.Events())
-	return err
+	return nil
 }
 
 // batch is one turn of the lane.
@@ -290,6 +310,7 @@ func (l *lane) account() error {
 			return err
 		}
 	}
+	l.accountMerged()
 	if c != l.last || held != l.held || l.past.untold() {
 		if err := l.settle(&c); err != nil {
 			return err
@@ -314,6 +335,15 @@ func (l *lane) account() error {
 		l.snapshot(true)
 	}
 	return nil
+}
+
+// accountMerged books what was merged.
+func (l *lane) accountMerged() {
+	counted, told := l.hooks.Merged()
+	if l.leave.Load() && l.stopping {
+		counted = told // the rest is the next agent's
+	}
+	l.merged.Set(counted+l.past.merged, told, []uint64{l.past.merged})
 }
 
 // release lets records of cgroups through that keep to their limit again. What of their processes was not told is asked from
@@ -369,7 +399,7 @@ func (l *lane) settle(c *sensor.Counts) error {
 		missed[ops[k]] += c[k].Lost
 		if c[k].Lost > l.last[k].Lost {
 			lost = true
-			if k != abi.KindHook && k != abi.KindHookData { // those say nothing that the kernel half still knows
+			if !ofHooks(k) { // those say nothing that the kernel half still knows
 				l.unfixed = true
 			}
 		}

@@ -28,12 +28,13 @@ type past struct {
 
 	foreign bool // its records are laid out in another way
 
-	read  uint64 // records that were taken over
-	lost  [abi.KindKinds]uint64
-	other uint64 // records of an unknown layout
-	last  uint64 // boot clock: until when
+	read   uint64 // records that were taken over
+	lost   [abi.KindKinds]uint64
+	other  uint64 // records of an unknown layout
+	merged uint64 // calls that were counted, and of which nobody was told how many
+	last   uint64 // boot clock: until when
 
-	told uint64 // of away
+	told uint64 // of away, and of merged
 }
 
 // away is how many records are not told.
@@ -46,7 +47,7 @@ func (p *past) away() uint64 {
 }
 
 // untold says whether there is something to tell of.
-func (p *past) untold() bool { return p.away() != p.told }
+func (p *past) untold() bool { return p.away()+p.merged != p.told }
 
 // openPast makes ready to read what an earlier agent left. from and until are boot-clock times, see past.
 func (l *lane) openPast(prior *sensor.Prior, from, until uint64) error {
@@ -71,7 +72,9 @@ func (l *lane) openPast(prior *sensor.Prior, from, until uint64) error {
 }
 
 // ofHooks says whether records of a kind are of policies' hooks; the others are of processes.
-func ofHooks(kind int) bool { return kind == abi.KindHook || kind == abi.KindHookData }
+func ofHooks(kind int) bool {
+	return kind == abi.KindHook || kind == abi.KindHookData || kind == abi.KindHookMerged
+}
 
 // readPast takes over what an earlier agent's kernel half told of processes until ours was there.
 func (l *lane) readPast() error {
@@ -82,7 +85,7 @@ func (l *lane) readPast() error {
 	err := l.drainPast(func(kind int, at uint64, raw []byte) {
 		switch {
 		case ofHooks(kind):
-			p.lost[kind]++
+			l.pastHook(kind, at, raw)
 		case kind == abi.KindSnapshot || kind == abi.KindSnapEnd || at >= p.until:
 		case decode.Decode(raw, &l.rec) != nil:
 			p.other++
@@ -104,24 +107,33 @@ func (l *lane) readPast() error {
 	return errors.Join(err, lerr)
 }
 
+// pastHook counts a record of a hook.
+func (l *lane) pastHook(kind int, _ uint64, raw []byte) {
+	if !ofHooks(kind) {
+		return
+	}
+	l.past.lost[kind]++
+	if kind == abi.KindHookMerged && decode.Decode(raw, &l.rec) == nil {
+		l.past.merged += l.rec.Merged.Count
+	}
+}
+
 // endPast counts what the earlier agent's hooks told until ours were on, and forgets its ring.
 func (l *lane) endPast() {
 	p := &l.past
 	if p.prior == nil {
 		return
 	}
-	err := l.drainPast(func(kind int, _ uint64, _ []byte) {
-		if ofHooks(kind) {
-			p.lost[kind]++
-		}
-	})
+	err := l.drainPast(l.pastHook)
 	lost, lerr := p.prior.Lost()
 	for k := range lost {
 		if ofHooks(k) {
 			p.lost[k] += lost[k]
 		}
 	}
-	if err := errors.Join(err, lerr); err != nil {
+	merged, merr := p.prior.Merged()
+	p.merged += merged
+	if err := errors.Join(err, lerr, merr); err != nil {
 		l.log.Warn("read what an earlier agent left", "err", err)
 	}
 	p.last = bootNow()
@@ -164,7 +176,7 @@ func (l *lane) tellAway() {
 	if !p.untold() || p.prior != nil && !l.stopping || !l.enricher.Started() {
 		return
 	}
-	p.told = p.away()
+	p.told = p.away() + p.merged
 	var losses []event.Loss
 	offset := bootOffset()
 	since := p.since
@@ -180,6 +192,7 @@ func (l *lane) tellAway() {
 		add(what[k], p.lost[k])
 	}
 	add("record", p.other)
+	add("merged_call", p.merged)
 	l.enricher.Lost(losses)
 	l.log.Warn("records were lost: no agent was there to read them", "losses", fmt.Sprint(losses))
 }

@@ -32,6 +32,14 @@ type Hook struct {
 	ImaHash string // of KindLSM: "sha256:" and the digest of the file; empty: not asked for, or IMA has none
 
 	Suppressed uint32 // events that the rate limit held back since the last one
+
+	Merged Merged // equal calls after the one that was told, which the event tells of; Count 0: it tells of a call
+}
+
+// Merged are equal calls that were counted and not told one by one.
+type Merged struct {
+	Count       uint64
+	First, Last int64 // ns
 }
 
 // Enforced says whether the rule ordered anything that changes the process.

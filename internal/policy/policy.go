@@ -243,6 +243,7 @@ type Action struct {
 	ArgURL, ArgFqdn, ArgNewSymbol    Text
 	ArgRegs                          []Text
 	RateLimit, RateLimitScope        Text
+	Aggregate                        Text
 	KernelStackTrace, UserStackTrace Bool
 	ImaHash                          Bool
 }

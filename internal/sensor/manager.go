@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -61,6 +62,7 @@ type Manager struct {
 	plans   sync.Map // id of a program -> *plan.Program
 	windows windows
 	retired retired
+	merges  atomic.Pointer[merges] // nil until a policy has equal calls counted
 }
 
 // policyState is one policy.
@@ -171,10 +173,17 @@ func (m *Manager) turnTo(id uint32, on bool) error {
 		return fmt.Errorf("switch policy %d: %w", id, ErrNoPolicy)
 	}
 	s.enabled = on
+	var counted []uint32
 	for _, k := range keys(s.parts) {
 		for _, p := range m.points[k] {
 			m.tables.enable(p.slot, m.enabledOf(p, m.policies))
+			if !on && merging(p.p) {
+				counted = append(counted, p.p.ID)
+			}
 		}
+	}
+	if len(counted) > 0 {
+		m.merges.Load().flush(counted)
 	}
 	return nil
 }
@@ -352,6 +361,15 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 	for _, p := range fresh {
 		if err := m.tables.growFor(p.p); err != nil {
 			return err
+		}
+		if merging(p.p) {
+			f, err := m.o.Facts()
+			if err != nil {
+				return err
+			}
+			if err := m.startMerges(f); err != nil {
+				return err
+			}
 		}
 	}
 	if err := m.loadAll(&u, fresh, bodies); err != nil {
@@ -886,6 +904,21 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 	var gone []*program
 	handover := false
 	var overlaps []*window
+	x, counted := m.merges.Load(), []uint32(nil)
+	for i := range changes {
+		c := &changes[i]
+		for _, p := range c.old {
+			if merging(p.p) && !slices.Contains(c.next, p) {
+				counted = append(counted, p.p.ID)
+			}
+		}
+	}
+	if x != nil && (len(counted) > 0 || slices.ContainsFunc(changes, func(c pointChange) bool {
+		return slices.ContainsFunc(c.next, func(p *program) bool { return merging(p.p) })
+	})) {
+		x.pause(true)
+		defer x.pause(false)
+	}
 	for i := range changes {
 		c := &changes[i]
 		var out []*program
@@ -965,6 +998,12 @@ func (m *Manager) swap(changes []pointChange, policies map[uint32]*policyState, 
 		}
 	}
 	m.windows.end(overlaps)
+	if len(counted) > 0 {
+		x.flush(counted)
+	}
+	if x != nil {
+		x.used.Store(slices.ContainsFunc(slices.Concat(slices.Collect(maps.Values(m.points))...), func(p *program) bool { return merging(p.p) }))
+	}
 	r.programs = append(r.programs, gone...)
 	m.retired.add(r)
 }
@@ -1060,6 +1099,7 @@ func (m *Manager) Leave() error {
 		}
 		errs = append(errs, c.iter.Close())
 	}
+	errs = append(errs, m.endMerges())
 	m.tables.close()
 	m.tables = nil
 	return errors.Join(errs...)
@@ -1103,6 +1143,7 @@ func (m *Manager) Close() error {
 		}
 		m.entries[i] = nil
 	}
+	err = errors.Join(err, m.endMerges())
 	m.tables.close()
 	m.tables = nil
 	return err

@@ -244,7 +244,7 @@ func code(p *plan.Program) string {
 		if d.Notify != nil {
 			notify = *d.Notify
 		}
-		fmt.Fprintf(&b, "-> %t %d %d %t %t %t %v %t %t %t %x %x %t %t %v %x %d\n", d.Post, d.RateLimit, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override, d.Later, d.From, d.Enforcer, d.Kills, notify, d.Forget, setAt(&d))
+		fmt.Fprintf(&b, "-> %t %d %d %d %t %t %t %v %t %t %t %x %x %t %t %v %x %d\n", d.Post, d.RateLimit, d.Aggregate, d.Scope, d.KernelStack, d.UserStack, d.ImaHash, d.Track, d.Baseline, len(d.Signals) > 0, d.Override, d.Later, d.From, d.Enforcer, d.Kills, notify, d.Forget, setAt(&d))
 	}
 	for i := range p.Groups {
 		g := &p.Groups[i]
@@ -309,7 +309,7 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 				r.Flags |= abi.RuleBaseline
 			}
 			if d.RateLimit > 0 {
-				r.LimitMs = uint32(min((d.RateLimit+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
+				r.LimitMs = milliseconds(d.RateLimit)
 				r.Values = shown(g)
 				switch d.Scope {
 				case plan.ScopeProcess:
@@ -317,6 +317,11 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 				case plan.ScopeGlobal:
 					r.Flags |= abi.RuleScopeGlobal
 				}
+			}
+			if d.Aggregate > 0 {
+				r.Flags |= abi.RuleMerge
+				r.LimitMs = milliseconds(d.Aggregate)
+				r.Values = told(p, g)
 			}
 			for _, s := range d.Signals {
 				r.Signals |= 1 << (s - 1)
@@ -349,6 +354,36 @@ func ruleRows(p *plan.Program, parts []part) []abi.Rule {
 		}
 	}
 	return out
+}
+
+// milliseconds is a time as rules have it, rounded up.
+func milliseconds(d time.Duration) uint32 {
+	return uint32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
+}
+
+// told is which values make a group's events, as a mask: calls in which they are all equal may be told together.
+func told(p *plan.Program, g *plan.Group) uint64 {
+	mask := uint64(1) << 63 // 0 would mean all
+	add := func(a *plan.Arg) {
+		if a.Value >= 0 && g.Values[a.Value] < 64 {
+			mask |= 1 << g.Values[a.Value]
+		}
+	}
+	for i := range g.Hook.Args {
+		add(&g.Hook.Args[i])
+	}
+	for i := range g.Hook.Data {
+		add(&g.Hook.Data[i])
+	}
+	if g.Hook.Return != nil {
+		add(g.Hook.Return)
+	}
+	for _, v := range g.Values {
+		if v >= 0 && v < 64 && p.Values[v].Track { // whose call it is
+			mask |= 1 << v
+		}
+	}
+	return mask
 }
 
 // shown is which values a group's events have as arguments, as a mask: those tell calls apart for a rate limit. What other

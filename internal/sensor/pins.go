@@ -334,6 +334,7 @@ const (
 	layoutClasses  = "classes"
 	layoutVerdicts = "verdicts"
 	layoutRecords  = "records"
+	layoutMerges   = "merges"
 )
 
 // salt makes the layouts of a build differ from those of all others, for tests of upgrades: go build -ldflags -X.
@@ -366,6 +367,7 @@ var layouts = sync.OnceValue(func() map[string]string {
 	hash(layoutProcs, base, "proc")
 	hash(layoutClasses, hooks, "task_class")
 	hash(layoutVerdicts, hooks, "verdicts", "orders")
+	hash(layoutMerges, hooks, "merge_key", "merge")
 	hash(layoutRecords, base, "rec_head", "rec_fork", "rec_exec", "rec_exit", "rec_cgroup", "rec_data", "rec_count")
 	return out
 })

@@ -88,7 +88,7 @@ func (r *Prior) read() {
 		r.hasBeat = b.Lookup(uint32(0), &r.beat) == nil
 		_ = b.Close()
 	}
-	for _, name := range []string{"procs", "classes", "classes_hash", "verdicts", "verdicts_hash", "orders", "events", "account", "sets"} {
+	for _, name := range []string{"procs", "classes", "classes_hash", "verdicts", "verdicts_hash", "orders", "events", "account", "sets", "merges"} {
 		if m := open(name); m != nil {
 			r.maps[name] = m
 		}

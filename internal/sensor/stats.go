@@ -36,6 +36,7 @@ type RuleStats struct {
 	Matched  uint64 // calls for which it was the first of its hook to match
 	Posted   uint64
 	Limited  uint64 // not posted because of a rate limit
+	Merged   uint64 // not posted but counted, to be told together
 	NoPost   uint64 // not posted because it says so
 	Lost     uint64 // not posted because there was no room
 

@@ -179,9 +179,9 @@ func (t *tables) close() {
 	}
 }
 
-// large are tables that take megabytes, and that only programs with rate limits, tracked sockets or kept arguments use. They are small until
-// such a program comes: programs that are loaded before have no use for the rows.
-var large = []string{"limits", "socks", "entries"}
+// large are tables that take megabytes, and that only programs with rate limits, tracked sockets, kept arguments or merged calls use. They
+// are small until such a program comes: programs that are loaded before have no use for the rows.
+var large = []string{"limits", "socks", "entries", "merges", "merges_ended"}
 
 const smallRows = 64
 
@@ -353,6 +353,14 @@ func (t *tables) get32(at int64) uint32 {
 	return binary.NativeEndian.Uint32(b[:])
 }
 
+func (t *tables) get64(at int64) uint64 {
+	var b [8]byte
+	if _, err := t.bss.ReadAt(b[:], at); err != nil {
+		panic(fmt.Sprintf("bug: read globals at %d: %v", at, err))
+	}
+	return binary.NativeEndian.Uint64(b[:])
+}
+
 // want sets whether a system call goes to the bodies.
 func (t *tables) want(dir, compat, nr int, yes bool) {
 	var b [8]byte
@@ -422,6 +430,7 @@ func (t *tables) stat(row int) (RuleStats, error) {
 		sum.MonitorNotify += s.MonitorNotify
 		sum.Overwritten += s.NotifyOverwritten
 		sum.Unused += s.NotifyUnused
+		sum.Merged += s.Merged
 		sum.Set += s.Set
 		sum.MonitorSet += s.MonitorSet
 	}

@@ -165,7 +165,7 @@ func policyStatus(p *registry.Status) *tetragon.TracingPolicyStatus {
 			st := &p.Stats[i]
 			for _, r := range st.Rules {
 				x.Matched, x.Posted, x.Nopost = x.Matched+r.Matched, x.Posted+r.Posted, x.Nopost+r.NoPost
-				x.Limited, x.Lost = x.Limited+r.Limited, x.Lost+r.Lost
+				x.Limited, x.Lost, x.Merged = x.Limited+r.Limited, x.Lost+r.Lost, x.Merged+r.Merged
 				x.Enforced += r.Signal + r.Override + r.Set + r.Notify
 				x.Monitored += r.MonitorSignal + r.MonitorOverride + r.MonitorSet + r.MonitorNotify
 			}

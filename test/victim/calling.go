@@ -80,6 +80,7 @@ func call(words []string) error {
 	threads := fs.Int("threads", 1, "how many threads do so")
 	on := fs.Bool("on", false, "go on until the input ends, some times a second")
 	rate := fs.Int("rate", 0, "how often a second each thread does so, a few milliseconds' worth at a time; 0: as fast as it goes")
+	stay := fs.Bool("stay", false, "afterwards live on until the input ends")
 	if err := fs.Parse(words); err != nil {
 		return err
 	}
@@ -133,6 +134,10 @@ func call(words []string) error {
 	}
 	wg.Wait()
 	runtime.KeepAlive(keep)
+	if *stay {
+		say("READY", 1)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
 	for i, r := range results {
 		say("TID"+strconv.Itoa(i), r.tid)
 	}

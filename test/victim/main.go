@@ -54,7 +54,7 @@ func table() map[string]subcommand {
 		"threads":            {"N", "starts threads and exits while they live", threads},
 
 		// Ways to call the kernel.
-		"syscall":     {"[-n N] [-threads N] [-rate N] NAME ARG...", "makes a system call; ARG is a number, s=TEXT or v=ADDRESS,BYTES (one vector)", call},
+		"syscall":     {"[-n N] [-threads N] [-rate N] [-stay] NAME ARG...", "makes a system call; ARG is a number, s=TEXT or v=ADDRESS,BYTES (one vector)", call},
 		"guarded":     {"DIR [in-place]", "makes each system call that somebody can deny, with 0x4711 as its last argument; MISSED= those that did not return error 77; in-place: pidfd_getfd is denied at its entry, and returns that error too", guarded},
 		"compat":      {"NR ARG...", "makes a 32-bit system call from a 64-bit program", compatCall},
 		"change-ns":   {"KIND", "enters a new namespace (uts, ipc, net, mnt, cgroup), then calls lseek(-1, 4711, 0)", changeNamespace},

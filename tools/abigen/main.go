@@ -110,7 +110,7 @@ func run(path string) error {
 // shared says whether a type is one that both halves agree on, by its name.
 func shared(name string) bool {
 	switch name {
-	case "rule", "rule_stat", "rule_flag", "slot_state", "task_class", "cgrp_rate", "hook_call", "hook_limit", "class_flag",
+	case "merge", "merge_key", "rule", "rule_stat", "rule_flag", "slot_state", "task_class", "cgrp_rate", "hook_call", "hook_limit", "class_flag",
 		"guard_count", "guard_mode", "guard_what", "guard_limit":
 		return true
 	}

@@ -1055,7 +1055,9 @@ type TracingPolicyHook struct {
 	// How often its program ran, for all hooks that it serves, while the kernel counted that.
 	Runs uint64 `protobuf:"varint,19,opt,name=runs,proto3" json:"runs,omitempty"`
 	// How long it took, in nanoseconds.
-	RunTimeNs     uint64 `protobuf:"varint,20,opt,name=run_time_ns,json=runTimeNs,proto3" json:"run_time_ns,omitempty"`
+	RunTimeNs uint64 `protobuf:"varint,20,opt,name=run_time_ns,json=runTimeNs,proto3" json:"run_time_ns,omitempty"`
+	// Not told one by one but counted, and told together.
+	Merged        uint64 `protobuf:"varint,21,opt,name=merged,proto3" json:"merged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1226,6 +1228,13 @@ func (x *TracingPolicyHook) GetRuns() uint64 {
 func (x *TracingPolicyHook) GetRunTimeNs() uint64 {
 	if x != nil {
 		return x.RunTimeNs
+	}
+	return 0
+}
+
+func (x *TracingPolicyHook) GetMerged() uint64 {
+	if x != nil {
+		return x.Merged
 	}
 	return 0
 }
@@ -3144,7 +3153,7 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\bwarnings\x18\xe8\a \x03(\tR\bwarnings\x122\n" +
 	"\x05hooks\x18\xe9\a \x03(\v2\x1b.tetragon.TracingPolicyHookR\x05hooks\x12\x13\n" +
 	"\x04file\x18\xea\a \x01(\tR\x04fileB\b\n" +
-	"\x06_stats\"\xc4\x04\n" +
+	"\x06_stats\"\xdc\x04\n" +
 	"\x11TracingPolicyHook\x12\x18\n" +
 	"\asection\x18\x01 \x01(\tR\asection\x12\x19\n" +
 	"\bhook_idx\x18\x02 \x01(\rR\ahookIdx\x12\x1a\n" +
@@ -3168,7 +3177,8 @@ const file_tetragon_sensors_proto_rawDesc = "" +
 	"\benforced\x18\x11 \x01(\x04R\benforced\x12\x1c\n" +
 	"\tmonitored\x18\x12 \x01(\x04R\tmonitored\x12\x12\n" +
 	"\x04runs\x18\x13 \x01(\x04R\x04runs\x12\x1e\n" +
-	"\vrun_time_ns\x18\x14 \x01(\x04R\trunTimeNs\"X\n" +
+	"\vrun_time_ns\x18\x14 \x01(\x04R\trunTimeNs\x12\x16\n" +
+	"\x06merged\x18\x15 \x01(\x04R\x06merged\"X\n" +
 	"\x1bListTracingPoliciesResponse\x129\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x1d.tetragon.TracingPolicyStatusR\bpolicies\"\xb6\x02\n" +
 	"\x17AddTracingPolicyRequest\x12\x12\n" +

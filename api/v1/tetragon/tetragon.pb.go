@@ -3650,7 +3650,9 @@ type ProcessKprobe struct {
 	// posted. Not part of upstream.
 	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	// Set if the event tells of several calls: equal ones that the process made after one that was told by itself.
+	Aggregated    *Aggregation `protobuf:"bytes,1002,opt,name=aggregated,proto3" json:"aggregated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3797,6 +3799,13 @@ func (x *ProcessKprobe) GetEnforcement() *Enforcement {
 	return nil
 }
 
+func (x *ProcessKprobe) GetAggregated() *Aggregation {
+	if x != nil {
+		return x.Aggregated
+	}
+	return nil
+}
+
 // Enforcement is what became of what a policy ordered. The field action of an event names the last action also where the
 // policy only monitors; this says what happened.
 type Enforcement struct {
@@ -3871,6 +3880,70 @@ func (x *Enforcement) GetOrdered() []KprobeAction {
 	return nil
 }
 
+// Aggregation says how many equal calls were counted instead of told one by one, as the policy asked for.
+type Aggregation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many; the one that was told by itself is not among them.
+	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// When the first of them was.
+	First *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=first,proto3" json:"first,omitempty"`
+	// When the last of them was.
+	Last          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Aggregation) Reset() {
+	*x = Aggregation{}
+	mi := &file_tetragon_tetragon_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Aggregation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Aggregation) ProtoMessage() {}
+
+func (x *Aggregation) ProtoReflect() protoreflect.Message {
+	mi := &file_tetragon_tetragon_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
+func (*Aggregation) Descriptor() ([]byte, []int) {
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Aggregation) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Aggregation) GetFirst() *timestamppb.Timestamp {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *Aggregation) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 // ProcessTracepoint says that a process hit a tracepoint.
 type ProcessTracepoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3898,14 +3971,16 @@ type ProcessTracepoint struct {
 	// posted. Not part of upstream.
 	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	// Set if the event tells of several calls: equal ones that the process made after one that was told by itself.
+	Aggregated    *Aggregation `protobuf:"bytes,1002,opt,name=aggregated,proto3" json:"aggregated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProcessTracepoint) Reset() {
 	*x = ProcessTracepoint{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[38]
+	mi := &file_tetragon_tetragon_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3917,7 +3992,7 @@ func (x *ProcessTracepoint) String() string {
 func (*ProcessTracepoint) ProtoMessage() {}
 
 func (x *ProcessTracepoint) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[38]
+	mi := &file_tetragon_tetragon_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3930,7 +4005,7 @@ func (x *ProcessTracepoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessTracepoint.ProtoReflect.Descriptor instead.
 func (*ProcessTracepoint) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{38}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProcessTracepoint) GetProcess() *Process {
@@ -4017,6 +4092,13 @@ func (x *ProcessTracepoint) GetEnforcement() *Enforcement {
 	return nil
 }
 
+func (x *ProcessTracepoint) GetAggregated() *Aggregation {
+	if x != nil {
+		return x.Aggregated
+	}
+	return nil
+}
+
 // ProcessUprobe says that a process hit a hook in a user-space binary.
 type ProcessUprobe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4050,14 +4132,16 @@ type ProcessUprobe struct {
 	// posted. Not part of upstream.
 	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	// Set if the event tells of several calls: equal ones that the process made after one that was told by itself.
+	Aggregated    *Aggregation `protobuf:"bytes,1002,opt,name=aggregated,proto3" json:"aggregated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProcessUprobe) Reset() {
 	*x = ProcessUprobe{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[39]
+	mi := &file_tetragon_tetragon_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4069,7 +4153,7 @@ func (x *ProcessUprobe) String() string {
 func (*ProcessUprobe) ProtoMessage() {}
 
 func (x *ProcessUprobe) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[39]
+	mi := &file_tetragon_tetragon_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4082,7 +4166,7 @@ func (x *ProcessUprobe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessUprobe.ProtoReflect.Descriptor instead.
 func (*ProcessUprobe) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{39}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ProcessUprobe) GetProcess() *Process {
@@ -4190,6 +4274,13 @@ func (x *ProcessUprobe) GetEnforcement() *Enforcement {
 	return nil
 }
 
+func (x *ProcessUprobe) GetAggregated() *Aggregation {
+	if x != nil {
+		return x.Aggregated
+	}
+	return nil
+}
+
 // ProcessUsdt says that a process hit a static probe of a user-space binary.
 type ProcessUsdt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4221,14 +4312,16 @@ type ProcessUsdt struct {
 	// posted. Not part of upstream.
 	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	// Set if the event tells of several calls: equal ones that the process made after one that was told by itself.
+	Aggregated    *Aggregation `protobuf:"bytes,1002,opt,name=aggregated,proto3" json:"aggregated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProcessUsdt) Reset() {
 	*x = ProcessUsdt{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[40]
+	mi := &file_tetragon_tetragon_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4240,7 +4333,7 @@ func (x *ProcessUsdt) String() string {
 func (*ProcessUsdt) ProtoMessage() {}
 
 func (x *ProcessUsdt) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[40]
+	mi := &file_tetragon_tetragon_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4253,7 +4346,7 @@ func (x *ProcessUsdt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessUsdt.ProtoReflect.Descriptor instead.
 func (*ProcessUsdt) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{40}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ProcessUsdt) GetProcess() *Process {
@@ -4354,6 +4447,13 @@ func (x *ProcessUsdt) GetEnforcement() *Enforcement {
 	return nil
 }
 
+func (x *ProcessUsdt) GetAggregated() *Aggregation {
+	if x != nil {
+		return x.Aggregated
+	}
+	return nil
+}
+
 // ProcessLsm says that a process hit a Linux security module hook.
 type ProcessLsm struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4381,14 +4481,16 @@ type ProcessLsm struct {
 	// posted. Not part of upstream.
 	Suppressed uint64 `protobuf:"varint,1000,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// What the policy ordered that changes what the process does, and what became of it.
-	Enforcement   *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Enforcement *Enforcement `protobuf:"bytes,1001,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
+	// Set if the event tells of several calls: equal ones that the process made after one that was told by itself.
+	Aggregated    *Aggregation `protobuf:"bytes,1002,opt,name=aggregated,proto3" json:"aggregated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProcessLsm) Reset() {
 	*x = ProcessLsm{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[41]
+	mi := &file_tetragon_tetragon_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4400,7 +4502,7 @@ func (x *ProcessLsm) String() string {
 func (*ProcessLsm) ProtoMessage() {}
 
 func (x *ProcessLsm) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[41]
+	mi := &file_tetragon_tetragon_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4413,7 +4515,7 @@ func (x *ProcessLsm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessLsm.ProtoReflect.Descriptor instead.
 func (*ProcessLsm) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{41}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ProcessLsm) GetProcess() *Process {
@@ -4500,6 +4602,13 @@ func (x *ProcessLsm) GetEnforcement() *Enforcement {
 	return nil
 }
 
+func (x *ProcessLsm) GetAggregated() *Aggregation {
+	if x != nil {
+		return x.Aggregated
+	}
+	return nil
+}
+
 // KernelModule is a kernel module.
 type KernelModule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4515,7 +4624,7 @@ type KernelModule struct {
 
 func (x *KernelModule) Reset() {
 	*x = KernelModule{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[42]
+	mi := &file_tetragon_tetragon_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +4636,7 @@ func (x *KernelModule) String() string {
 func (*KernelModule) ProtoMessage() {}
 
 func (x *KernelModule) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[42]
+	mi := &file_tetragon_tetragon_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +4649,7 @@ func (x *KernelModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelModule.ProtoReflect.Descriptor instead.
 func (*KernelModule) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{42}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *KernelModule) GetName() string {
@@ -4581,7 +4690,7 @@ type Test struct {
 
 func (x *Test) Reset() {
 	*x = Test{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[43]
+	mi := &file_tetragon_tetragon_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4593,7 +4702,7 @@ func (x *Test) String() string {
 func (*Test) ProtoMessage() {}
 
 func (x *Test) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[43]
+	mi := &file_tetragon_tetragon_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4606,7 +4715,7 @@ func (x *Test) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Test.ProtoReflect.Descriptor instead.
 func (*Test) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{43}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Test) GetArg0() uint64 {
@@ -4648,7 +4757,7 @@ type GetHealthStatusRequest struct {
 
 func (x *GetHealthStatusRequest) Reset() {
 	*x = GetHealthStatusRequest{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[44]
+	mi := &file_tetragon_tetragon_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +4769,7 @@ func (x *GetHealthStatusRequest) String() string {
 func (*GetHealthStatusRequest) ProtoMessage() {}
 
 func (x *GetHealthStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[44]
+	mi := &file_tetragon_tetragon_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +4782,7 @@ func (x *GetHealthStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthStatusRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{44}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetHealthStatusRequest) GetEventSet() []HealthStatusType {
@@ -4698,7 +4807,7 @@ type HealthStatus struct {
 
 func (x *HealthStatus) Reset() {
 	*x = HealthStatus{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[45]
+	mi := &file_tetragon_tetragon_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4710,7 +4819,7 @@ func (x *HealthStatus) String() string {
 func (*HealthStatus) ProtoMessage() {}
 
 func (x *HealthStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[45]
+	mi := &file_tetragon_tetragon_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4723,7 +4832,7 @@ func (x *HealthStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthStatus.ProtoReflect.Descriptor instead.
 func (*HealthStatus) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{45}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HealthStatus) GetEvent() HealthStatusType {
@@ -4762,7 +4871,7 @@ type GetHealthStatusResponse struct {
 
 func (x *GetHealthStatusResponse) Reset() {
 	*x = GetHealthStatusResponse{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[46]
+	mi := &file_tetragon_tetragon_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4774,7 +4883,7 @@ func (x *GetHealthStatusResponse) String() string {
 func (*GetHealthStatusResponse) ProtoMessage() {}
 
 func (x *GetHealthStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[46]
+	mi := &file_tetragon_tetragon_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4787,7 +4896,7 @@ func (x *GetHealthStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthStatusResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{46}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetHealthStatusResponse) GetHealthStatus() []*HealthStatus {
@@ -4830,7 +4939,7 @@ type StageBalance struct {
 
 func (x *StageBalance) Reset() {
 	*x = StageBalance{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[47]
+	mi := &file_tetragon_tetragon_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4842,7 +4951,7 @@ func (x *StageBalance) String() string {
 func (*StageBalance) ProtoMessage() {}
 
 func (x *StageBalance) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[47]
+	mi := &file_tetragon_tetragon_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4855,7 +4964,7 @@ func (x *StageBalance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageBalance.ProtoReflect.Descriptor instead.
 func (*StageBalance) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{47}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StageBalance) GetStage() string {
@@ -4906,7 +5015,7 @@ type StageDrop struct {
 
 func (x *StageDrop) Reset() {
 	*x = StageDrop{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[48]
+	mi := &file_tetragon_tetragon_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4918,7 +5027,7 @@ func (x *StageDrop) String() string {
 func (*StageDrop) ProtoMessage() {}
 
 func (x *StageDrop) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[48]
+	mi := &file_tetragon_tetragon_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4931,7 +5040,7 @@ func (x *StageDrop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageDrop.ProtoReflect.Descriptor instead.
 func (*StageDrop) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{48}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *StageDrop) GetReason() string {
@@ -4967,7 +5076,7 @@ type ProcessLoader struct {
 
 func (x *ProcessLoader) Reset() {
 	*x = ProcessLoader{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[49]
+	mi := &file_tetragon_tetragon_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4979,7 +5088,7 @@ func (x *ProcessLoader) String() string {
 func (*ProcessLoader) ProtoMessage() {}
 
 func (x *ProcessLoader) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[49]
+	mi := &file_tetragon_tetragon_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4992,7 +5101,7 @@ func (x *ProcessLoader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessLoader.ProtoReflect.Descriptor instead.
 func (*ProcessLoader) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{49}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ProcessLoader) GetProcess() *Process {
@@ -5043,7 +5152,7 @@ type RuntimeHookRequest struct {
 
 func (x *RuntimeHookRequest) Reset() {
 	*x = RuntimeHookRequest{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[50]
+	mi := &file_tetragon_tetragon_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5164,7 @@ func (x *RuntimeHookRequest) String() string {
 func (*RuntimeHookRequest) ProtoMessage() {}
 
 func (x *RuntimeHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[50]
+	mi := &file_tetragon_tetragon_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5177,7 @@ func (x *RuntimeHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeHookRequest.ProtoReflect.Descriptor instead.
 func (*RuntimeHookRequest) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{50}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RuntimeHookRequest) GetEvent() isRuntimeHookRequest_Event {
@@ -5115,7 +5224,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[51]
+	mi := &file_tetragon_tetragon_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5127,7 +5236,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[51]
+	mi := &file_tetragon_tetragon_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5140,7 +5249,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{51}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Mount) GetDestination() string {
@@ -5200,7 +5309,7 @@ type CreateContainer struct {
 
 func (x *CreateContainer) Reset() {
 	*x = CreateContainer{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[52]
+	mi := &file_tetragon_tetragon_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5212,7 +5321,7 @@ func (x *CreateContainer) String() string {
 func (*CreateContainer) ProtoMessage() {}
 
 func (x *CreateContainer) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[52]
+	mi := &file_tetragon_tetragon_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5225,7 +5334,7 @@ func (x *CreateContainer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainer.ProtoReflect.Descriptor instead.
 func (*CreateContainer) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{52}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CreateContainer) GetCgroupsPath() string {
@@ -5320,7 +5429,7 @@ type StackTraceEntry struct {
 
 func (x *StackTraceEntry) Reset() {
 	*x = StackTraceEntry{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[53]
+	mi := &file_tetragon_tetragon_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5332,7 +5441,7 @@ func (x *StackTraceEntry) String() string {
 func (*StackTraceEntry) ProtoMessage() {}
 
 func (x *StackTraceEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[53]
+	mi := &file_tetragon_tetragon_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5345,7 +5454,7 @@ func (x *StackTraceEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StackTraceEntry.ProtoReflect.Descriptor instead.
 func (*StackTraceEntry) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{53}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *StackTraceEntry) GetAddress() uint64 {
@@ -5399,7 +5508,7 @@ type RuntimeHookResponse struct {
 
 func (x *RuntimeHookResponse) Reset() {
 	*x = RuntimeHookResponse{}
-	mi := &file_tetragon_tetragon_proto_msgTypes[54]
+	mi := &file_tetragon_tetragon_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5411,7 +5520,7 @@ func (x *RuntimeHookResponse) String() string {
 func (*RuntimeHookResponse) ProtoMessage() {}
 
 func (x *RuntimeHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tetragon_tetragon_proto_msgTypes[54]
+	mi := &file_tetragon_tetragon_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5424,7 +5533,7 @@ func (x *RuntimeHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeHookResponse.ProtoReflect.Descriptor instead.
 func (*RuntimeHookResponse) Descriptor() ([]byte, []int) {
-	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{54}
+	return file_tetragon_tetragon_proto_rawDescGZIP(), []int{55}
 }
 
 var File_tetragon_tetragon_proto protoreflect.FileDescriptor
@@ -5702,7 +5811,7 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\terror_arg\x18  \x01(\v2\x15.tetragon.KprobeErrorH\x00R\berrorArg\x12C\n" +
 	"\x0esockaddrun_arg\x18! \x01(\v2\x1a.tetragon.KprobeSockaddrUnH\x00R\rsockaddrunArg\x12\x14\n" +
 	"\x05label\x18\x12 \x01(\tR\x05labelB\x05\n" +
-	"\x03arg\"\xf0\x05\n" +
+	"\x03arg\"\xa8\x06\n" +
 	"\rProcessKprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12#\n" +
@@ -5723,12 +5832,19 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
 	"suppressed\x128\n" +
-	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xd1\x01\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\x126\n" +
+	"\n" +
+	"aggregated\x18\xea\a \x01(\v2\x15.tetragon.AggregationR\n" +
+	"aggregated\"\xd1\x01\n" +
 	"\vEnforcement\x12*\n" +
 	"\x04done\x18\x01 \x03(\x0e2\x16.tetragon.KprobeActionR\x04done\x121\n" +
 	"\bwould_do\x18\x02 \x03(\x0e2\x16.tetragon.KprobeActionR\awouldDo\x121\n" +
 	"\bnot_done\x18\x03 \x03(\x0e2\x16.tetragon.KprobeActionR\anotDone\x120\n" +
-	"\aordered\x18\x04 \x03(\x0e2\x16.tetragon.KprobeActionR\aordered\"\xd2\x03\n" +
+	"\aordered\x18\x04 \x03(\x0e2\x16.tetragon.KprobeActionR\aordered\"\x85\x01\n" +
+	"\vAggregation\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x120\n" +
+	"\x05first\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
+	"\x04last\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\x8a\x04\n" +
 	"\x11ProcessTracepoint\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x16\n" +
@@ -5745,7 +5861,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
 	"suppressed\x128\n" +
-	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xb8\x04\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\x126\n" +
+	"\n" +
+	"aggregated\x18\xea\a \x01(\v2\x15.tetragon.AggregationR\n" +
+	"aggregated\"\xf0\x04\n" +
 	"\rProcessUprobe\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5765,7 +5884,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
 	"suppressed\x128\n" +
-	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xf8\x03\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\x126\n" +
+	"\n" +
+	"aggregated\x18\xea\a \x01(\v2\x15.tetragon.AggregationR\n" +
+	"aggregated\"\xb0\x04\n" +
 	"\vProcessUsdt\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
 	"\x06parent\x18\x02 \x01(\v2\x11.tetragon.ProcessR\x06parent\x12\x12\n" +
@@ -5784,7 +5906,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
 	"suppressed\x128\n" +
-	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\xdd\x03\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\x126\n" +
+	"\n" +
+	"aggregated\x18\xea\a \x01(\v2\x15.tetragon.AggregationR\n" +
+	"aggregated\"\x95\x04\n" +
 	"\n" +
 	"ProcessLsm\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.tetragon.ProcessR\aprocess\x12)\n" +
@@ -5802,7 +5927,10 @@ const file_tetragon_tetragon_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\xe8\a \x01(\x04R\n" +
 	"suppressed\x128\n" +
-	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\"\x96\x01\n" +
+	"\venforcement\x18\xe9\a \x01(\v2\x15.tetragon.EnforcementR\venforcement\x126\n" +
+	"\n" +
+	"aggregated\x18\xea\a \x01(\v2\x15.tetragon.AggregationR\n" +
+	"aggregated\"\x96\x01\n" +
 	"\fKernelModule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
 	"\fsignature_ok\x18\x02 \x01(\v2\x1a.google.protobuf.BoolValueR\vsignatureOk\x123\n" +
@@ -5918,7 +6046,7 @@ func file_tetragon_tetragon_proto_rawDescGZIP() []byte {
 }
 
 var file_tetragon_tetragon_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tetragon_tetragon_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_tetragon_tetragon_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_tetragon_tetragon_proto_goTypes = []any{
 	(KprobeAction)(0),               // 0: tetragon.KprobeAction
 	(HealthStatusType)(0),           // 1: tetragon.HealthStatusType
@@ -5962,46 +6090,47 @@ var file_tetragon_tetragon_proto_goTypes = []any{
 	(*KprobeArgument)(nil),          // 39: tetragon.KprobeArgument
 	(*ProcessKprobe)(nil),           // 40: tetragon.ProcessKprobe
 	(*Enforcement)(nil),             // 41: tetragon.Enforcement
-	(*ProcessTracepoint)(nil),       // 42: tetragon.ProcessTracepoint
-	(*ProcessUprobe)(nil),           // 43: tetragon.ProcessUprobe
-	(*ProcessUsdt)(nil),             // 44: tetragon.ProcessUsdt
-	(*ProcessLsm)(nil),              // 45: tetragon.ProcessLsm
-	(*KernelModule)(nil),            // 46: tetragon.KernelModule
-	(*Test)(nil),                    // 47: tetragon.Test
-	(*GetHealthStatusRequest)(nil),  // 48: tetragon.GetHealthStatusRequest
-	(*HealthStatus)(nil),            // 49: tetragon.HealthStatus
-	(*GetHealthStatusResponse)(nil), // 50: tetragon.GetHealthStatusResponse
-	(*StageBalance)(nil),            // 51: tetragon.StageBalance
-	(*StageDrop)(nil),               // 52: tetragon.StageDrop
-	(*ProcessLoader)(nil),           // 53: tetragon.ProcessLoader
-	(*RuntimeHookRequest)(nil),      // 54: tetragon.RuntimeHookRequest
-	(*Mount)(nil),                   // 55: tetragon.Mount
-	(*CreateContainer)(nil),         // 56: tetragon.CreateContainer
-	(*StackTraceEntry)(nil),         // 57: tetragon.StackTraceEntry
-	(*RuntimeHookResponse)(nil),     // 58: tetragon.RuntimeHookResponse
-	nil,                             // 59: tetragon.Pod.PodLabelsEntry
-	nil,                             // 60: tetragon.Pod.PodAnnotationsEntry
-	nil,                             // 61: tetragon.CreateContainer.AnnotationsEntry
-	(*timestamppb.Timestamp)(nil),   // 62: google.protobuf.Timestamp
-	(*wrapperspb.UInt32Value)(nil),  // 63: google.protobuf.UInt32Value
-	(CapabilitiesType)(0),           // 64: tetragon.CapabilitiesType
-	(*wrapperspb.Int32Value)(nil),   // 65: google.protobuf.Int32Value
-	(SecureBitsType)(0),             // 66: tetragon.SecureBitsType
-	(ProcessPrivilegesChanged)(0),   // 67: tetragon.ProcessPrivilegesChanged
-	(*wrapperspb.BoolValue)(nil),    // 68: google.protobuf.BoolValue
-	(BpfCmd)(0),                     // 69: tetragon.BpfCmd
+	(*Aggregation)(nil),             // 42: tetragon.Aggregation
+	(*ProcessTracepoint)(nil),       // 43: tetragon.ProcessTracepoint
+	(*ProcessUprobe)(nil),           // 44: tetragon.ProcessUprobe
+	(*ProcessUsdt)(nil),             // 45: tetragon.ProcessUsdt
+	(*ProcessLsm)(nil),              // 46: tetragon.ProcessLsm
+	(*KernelModule)(nil),            // 47: tetragon.KernelModule
+	(*Test)(nil),                    // 48: tetragon.Test
+	(*GetHealthStatusRequest)(nil),  // 49: tetragon.GetHealthStatusRequest
+	(*HealthStatus)(nil),            // 50: tetragon.HealthStatus
+	(*GetHealthStatusResponse)(nil), // 51: tetragon.GetHealthStatusResponse
+	(*StageBalance)(nil),            // 52: tetragon.StageBalance
+	(*StageDrop)(nil),               // 53: tetragon.StageDrop
+	(*ProcessLoader)(nil),           // 54: tetragon.ProcessLoader
+	(*RuntimeHookRequest)(nil),      // 55: tetragon.RuntimeHookRequest
+	(*Mount)(nil),                   // 56: tetragon.Mount
+	(*CreateContainer)(nil),         // 57: tetragon.CreateContainer
+	(*StackTraceEntry)(nil),         // 58: tetragon.StackTraceEntry
+	(*RuntimeHookResponse)(nil),     // 59: tetragon.RuntimeHookResponse
+	nil,                             // 60: tetragon.Pod.PodLabelsEntry
+	nil,                             // 61: tetragon.Pod.PodAnnotationsEntry
+	nil,                             // 62: tetragon.CreateContainer.AnnotationsEntry
+	(*timestamppb.Timestamp)(nil),   // 63: google.protobuf.Timestamp
+	(*wrapperspb.UInt32Value)(nil),  // 64: google.protobuf.UInt32Value
+	(CapabilitiesType)(0),           // 65: tetragon.CapabilitiesType
+	(*wrapperspb.Int32Value)(nil),   // 66: google.protobuf.Int32Value
+	(SecureBitsType)(0),             // 67: tetragon.SecureBitsType
+	(ProcessPrivilegesChanged)(0),   // 68: tetragon.ProcessPrivilegesChanged
+	(*wrapperspb.BoolValue)(nil),    // 69: google.protobuf.BoolValue
+	(BpfCmd)(0),                     // 70: tetragon.BpfCmd
 }
 var file_tetragon_tetragon_proto_depIdxs = []int32{
 	4,   // 0: tetragon.Container.image:type_name -> tetragon.Image
-	62,  // 1: tetragon.Container.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 2: tetragon.Container.pid:type_name -> google.protobuf.UInt32Value
+	63,  // 1: tetragon.Container.start_time:type_name -> google.protobuf.Timestamp
+	64,  // 2: tetragon.Container.pid:type_name -> google.protobuf.UInt32Value
 	5,   // 3: tetragon.Container.security_context:type_name -> tetragon.SecurityContext
 	6,   // 4: tetragon.Pod.container:type_name -> tetragon.Container
-	59,  // 5: tetragon.Pod.pod_labels:type_name -> tetragon.Pod.PodLabelsEntry
-	60,  // 6: tetragon.Pod.pod_annotations:type_name -> tetragon.Pod.PodAnnotationsEntry
-	64,  // 7: tetragon.Capabilities.permitted:type_name -> tetragon.CapabilitiesType
-	64,  // 8: tetragon.Capabilities.effective:type_name -> tetragon.CapabilitiesType
-	64,  // 9: tetragon.Capabilities.inheritable:type_name -> tetragon.CapabilitiesType
+	60,  // 5: tetragon.Pod.pod_labels:type_name -> tetragon.Pod.PodLabelsEntry
+	61,  // 6: tetragon.Pod.pod_annotations:type_name -> tetragon.Pod.PodAnnotationsEntry
+	65,  // 7: tetragon.Capabilities.permitted:type_name -> tetragon.CapabilitiesType
+	65,  // 8: tetragon.Capabilities.effective:type_name -> tetragon.CapabilitiesType
+	65,  // 9: tetragon.Capabilities.inheritable:type_name -> tetragon.CapabilitiesType
 	9,   // 10: tetragon.Namespaces.uts:type_name -> tetragon.Namespace
 	9,   // 11: tetragon.Namespaces.ipc:type_name -> tetragon.Namespace
 	9,   // 12: tetragon.Namespaces.mnt:type_name -> tetragon.Namespace
@@ -6012,54 +6141,54 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	9,   // 17: tetragon.Namespaces.time_for_children:type_name -> tetragon.Namespace
 	9,   // 18: tetragon.Namespaces.cgroup:type_name -> tetragon.Namespace
 	9,   // 19: tetragon.Namespaces.user:type_name -> tetragon.Namespace
-	65,  // 20: tetragon.UserNamespace.level:type_name -> google.protobuf.Int32Value
-	63,  // 21: tetragon.UserNamespace.uid:type_name -> google.protobuf.UInt32Value
-	63,  // 22: tetragon.UserNamespace.gid:type_name -> google.protobuf.UInt32Value
+	66,  // 20: tetragon.UserNamespace.level:type_name -> google.protobuf.Int32Value
+	64,  // 21: tetragon.UserNamespace.uid:type_name -> google.protobuf.UInt32Value
+	64,  // 22: tetragon.UserNamespace.gid:type_name -> google.protobuf.UInt32Value
 	9,   // 23: tetragon.UserNamespace.ns:type_name -> tetragon.Namespace
-	63,  // 24: tetragon.ProcessCredentials.uid:type_name -> google.protobuf.UInt32Value
-	63,  // 25: tetragon.ProcessCredentials.gid:type_name -> google.protobuf.UInt32Value
-	63,  // 26: tetragon.ProcessCredentials.euid:type_name -> google.protobuf.UInt32Value
-	63,  // 27: tetragon.ProcessCredentials.egid:type_name -> google.protobuf.UInt32Value
-	63,  // 28: tetragon.ProcessCredentials.suid:type_name -> google.protobuf.UInt32Value
-	63,  // 29: tetragon.ProcessCredentials.sgid:type_name -> google.protobuf.UInt32Value
-	63,  // 30: tetragon.ProcessCredentials.fsuid:type_name -> google.protobuf.UInt32Value
-	63,  // 31: tetragon.ProcessCredentials.fsgid:type_name -> google.protobuf.UInt32Value
-	66,  // 32: tetragon.ProcessCredentials.securebits:type_name -> tetragon.SecureBitsType
+	64,  // 24: tetragon.ProcessCredentials.uid:type_name -> google.protobuf.UInt32Value
+	64,  // 25: tetragon.ProcessCredentials.gid:type_name -> google.protobuf.UInt32Value
+	64,  // 26: tetragon.ProcessCredentials.euid:type_name -> google.protobuf.UInt32Value
+	64,  // 27: tetragon.ProcessCredentials.egid:type_name -> google.protobuf.UInt32Value
+	64,  // 28: tetragon.ProcessCredentials.suid:type_name -> google.protobuf.UInt32Value
+	64,  // 29: tetragon.ProcessCredentials.sgid:type_name -> google.protobuf.UInt32Value
+	64,  // 30: tetragon.ProcessCredentials.fsuid:type_name -> google.protobuf.UInt32Value
+	64,  // 31: tetragon.ProcessCredentials.fsgid:type_name -> google.protobuf.UInt32Value
+	67,  // 32: tetragon.ProcessCredentials.securebits:type_name -> tetragon.SecureBitsType
 	8,   // 33: tetragon.ProcessCredentials.caps:type_name -> tetragon.Capabilities
 	11,  // 34: tetragon.ProcessCredentials.user_ns:type_name -> tetragon.UserNamespace
-	63,  // 35: tetragon.InodeProperties.links:type_name -> google.protobuf.UInt32Value
+	64,  // 35: tetragon.InodeProperties.links:type_name -> google.protobuf.UInt32Value
 	13,  // 36: tetragon.FileProperties.inode:type_name -> tetragon.InodeProperties
-	63,  // 37: tetragon.BinaryProperties.setuid:type_name -> google.protobuf.UInt32Value
-	63,  // 38: tetragon.BinaryProperties.setgid:type_name -> google.protobuf.UInt32Value
-	67,  // 39: tetragon.BinaryProperties.privileges_changed:type_name -> tetragon.ProcessPrivilegesChanged
+	64,  // 37: tetragon.BinaryProperties.setuid:type_name -> google.protobuf.UInt32Value
+	64,  // 38: tetragon.BinaryProperties.setgid:type_name -> google.protobuf.UInt32Value
+	68,  // 39: tetragon.BinaryProperties.privileges_changed:type_name -> tetragon.ProcessPrivilegesChanged
 	14,  // 40: tetragon.BinaryProperties.file:type_name -> tetragon.FileProperties
-	63,  // 41: tetragon.Process.pid:type_name -> google.protobuf.UInt32Value
-	63,  // 42: tetragon.Process.uid:type_name -> google.protobuf.UInt32Value
-	62,  // 43: tetragon.Process.start_time:type_name -> google.protobuf.Timestamp
-	63,  // 44: tetragon.Process.auid:type_name -> google.protobuf.UInt32Value
+	64,  // 41: tetragon.Process.pid:type_name -> google.protobuf.UInt32Value
+	64,  // 42: tetragon.Process.uid:type_name -> google.protobuf.UInt32Value
+	63,  // 43: tetragon.Process.start_time:type_name -> google.protobuf.Timestamp
+	64,  // 44: tetragon.Process.auid:type_name -> google.protobuf.UInt32Value
 	7,   // 45: tetragon.Process.pod:type_name -> tetragon.Pod
 	8,   // 46: tetragon.Process.cap:type_name -> tetragon.Capabilities
 	10,  // 47: tetragon.Process.ns:type_name -> tetragon.Namespaces
-	63,  // 48: tetragon.Process.tid:type_name -> google.protobuf.UInt32Value
+	64,  // 48: tetragon.Process.tid:type_name -> google.protobuf.UInt32Value
 	12,  // 49: tetragon.Process.process_credentials:type_name -> tetragon.ProcessCredentials
 	15,  // 50: tetragon.Process.binary_properties:type_name -> tetragon.BinaryProperties
 	16,  // 51: tetragon.Process.user:type_name -> tetragon.UserRecord
-	68,  // 52: tetragon.Process.in_init_tree:type_name -> google.protobuf.BoolValue
+	69,  // 52: tetragon.Process.in_init_tree:type_name -> google.protobuf.BoolValue
 	17,  // 53: tetragon.Process.environment_variables:type_name -> tetragon.EnvVar
 	18,  // 54: tetragon.ProcessExec.process:type_name -> tetragon.Process
 	18,  // 55: tetragon.ProcessExec.parent:type_name -> tetragon.Process
 	18,  // 56: tetragon.ProcessExec.ancestors:type_name -> tetragon.Process
 	18,  // 57: tetragon.ProcessExit.process:type_name -> tetragon.Process
 	18,  // 58: tetragon.ProcessExit.parent:type_name -> tetragon.Process
-	62,  // 59: tetragon.ProcessExit.time:type_name -> google.protobuf.Timestamp
+	63,  // 59: tetragon.ProcessExit.time:type_name -> google.protobuf.Timestamp
 	18,  // 60: tetragon.ProcessExit.ancestors:type_name -> tetragon.Process
-	64,  // 61: tetragon.KprobeCred.permitted:type_name -> tetragon.CapabilitiesType
-	64,  // 62: tetragon.KprobeCred.effective:type_name -> tetragon.CapabilitiesType
-	64,  // 63: tetragon.KprobeCred.inheritable:type_name -> tetragon.CapabilitiesType
-	65,  // 64: tetragon.KprobeCapability.value:type_name -> google.protobuf.Int32Value
-	65,  // 65: tetragon.KprobeUserNamespace.level:type_name -> google.protobuf.Int32Value
-	63,  // 66: tetragon.KprobeUserNamespace.owner:type_name -> google.protobuf.UInt32Value
-	63,  // 67: tetragon.KprobeUserNamespace.group:type_name -> google.protobuf.UInt32Value
+	65,  // 61: tetragon.KprobeCred.permitted:type_name -> tetragon.CapabilitiesType
+	65,  // 62: tetragon.KprobeCred.effective:type_name -> tetragon.CapabilitiesType
+	65,  // 63: tetragon.KprobeCred.inheritable:type_name -> tetragon.CapabilitiesType
+	66,  // 64: tetragon.KprobeCapability.value:type_name -> google.protobuf.Int32Value
+	66,  // 65: tetragon.KprobeUserNamespace.level:type_name -> google.protobuf.Int32Value
+	64,  // 66: tetragon.KprobeUserNamespace.owner:type_name -> google.protobuf.UInt32Value
+	64,  // 67: tetragon.KprobeUserNamespace.group:type_name -> google.protobuf.UInt32Value
 	9,   // 68: tetragon.KprobeUserNamespace.ns:type_name -> tetragon.Namespace
 	22,  // 69: tetragon.KprobeArgument.skb_arg:type_name -> tetragon.KprobeSkb
 	26,  // 70: tetragon.KprobeArgument.path_arg:type_name -> tetragon.KprobePath
@@ -6074,10 +6203,10 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	31,  // 79: tetragon.KprobeArgument.capability_arg:type_name -> tetragon.KprobeCapability
 	12,  // 80: tetragon.KprobeArgument.process_credentials_arg:type_name -> tetragon.ProcessCredentials
 	11,  // 81: tetragon.KprobeArgument.user_ns_arg:type_name -> tetragon.UserNamespace
-	46,  // 82: tetragon.KprobeArgument.module_arg:type_name -> tetragon.KernelModule
+	47,  // 82: tetragon.KprobeArgument.module_arg:type_name -> tetragon.KernelModule
 	30,  // 83: tetragon.KprobeArgument.linux_binprm_arg:type_name -> tetragon.KprobeLinuxBinprm
 	25,  // 84: tetragon.KprobeArgument.net_dev_arg:type_name -> tetragon.KprobeNetDev
-	69,  // 85: tetragon.KprobeArgument.bpf_cmd_arg:type_name -> tetragon.BpfCmd
+	70,  // 85: tetragon.KprobeArgument.bpf_cmd_arg:type_name -> tetragon.BpfCmd
 	38,  // 86: tetragon.KprobeArgument.syscall_id:type_name -> tetragon.SyscallId
 	23,  // 87: tetragon.KprobeArgument.sockaddr_arg:type_name -> tetragon.KprobeSockaddr
 	34,  // 88: tetragon.KprobeArgument.bpf_prog_arg:type_name -> tetragon.KprobeBpfProg
@@ -6088,60 +6217,67 @@ var file_tetragon_tetragon_proto_depIdxs = []int32{
 	39,  // 93: tetragon.ProcessKprobe.args:type_name -> tetragon.KprobeArgument
 	39,  // 94: tetragon.ProcessKprobe.return:type_name -> tetragon.KprobeArgument
 	0,   // 95: tetragon.ProcessKprobe.action:type_name -> tetragon.KprobeAction
-	57,  // 96: tetragon.ProcessKprobe.kernel_stack_trace:type_name -> tetragon.StackTraceEntry
+	58,  // 96: tetragon.ProcessKprobe.kernel_stack_trace:type_name -> tetragon.StackTraceEntry
 	0,   // 97: tetragon.ProcessKprobe.return_action:type_name -> tetragon.KprobeAction
-	57,  // 98: tetragon.ProcessKprobe.user_stack_trace:type_name -> tetragon.StackTraceEntry
+	58,  // 98: tetragon.ProcessKprobe.user_stack_trace:type_name -> tetragon.StackTraceEntry
 	18,  // 99: tetragon.ProcessKprobe.ancestors:type_name -> tetragon.Process
 	39,  // 100: tetragon.ProcessKprobe.data:type_name -> tetragon.KprobeArgument
 	41,  // 101: tetragon.ProcessKprobe.enforcement:type_name -> tetragon.Enforcement
-	0,   // 102: tetragon.Enforcement.done:type_name -> tetragon.KprobeAction
-	0,   // 103: tetragon.Enforcement.would_do:type_name -> tetragon.KprobeAction
-	0,   // 104: tetragon.Enforcement.not_done:type_name -> tetragon.KprobeAction
-	0,   // 105: tetragon.Enforcement.ordered:type_name -> tetragon.KprobeAction
-	18,  // 106: tetragon.ProcessTracepoint.process:type_name -> tetragon.Process
-	18,  // 107: tetragon.ProcessTracepoint.parent:type_name -> tetragon.Process
-	39,  // 108: tetragon.ProcessTracepoint.args:type_name -> tetragon.KprobeArgument
-	0,   // 109: tetragon.ProcessTracepoint.action:type_name -> tetragon.KprobeAction
-	18,  // 110: tetragon.ProcessTracepoint.ancestors:type_name -> tetragon.Process
-	41,  // 111: tetragon.ProcessTracepoint.enforcement:type_name -> tetragon.Enforcement
-	18,  // 112: tetragon.ProcessUprobe.process:type_name -> tetragon.Process
-	18,  // 113: tetragon.ProcessUprobe.parent:type_name -> tetragon.Process
-	39,  // 114: tetragon.ProcessUprobe.args:type_name -> tetragon.KprobeArgument
-	18,  // 115: tetragon.ProcessUprobe.ancestors:type_name -> tetragon.Process
-	0,   // 116: tetragon.ProcessUprobe.action:type_name -> tetragon.KprobeAction
-	39,  // 117: tetragon.ProcessUprobe.data:type_name -> tetragon.KprobeArgument
-	41,  // 118: tetragon.ProcessUprobe.enforcement:type_name -> tetragon.Enforcement
-	18,  // 119: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
-	18,  // 120: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
-	39,  // 121: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
-	18,  // 122: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
-	0,   // 123: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
-	41,  // 124: tetragon.ProcessUsdt.enforcement:type_name -> tetragon.Enforcement
-	18,  // 125: tetragon.ProcessLsm.process:type_name -> tetragon.Process
-	18,  // 126: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
-	39,  // 127: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
-	0,   // 128: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
-	18,  // 129: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
-	41,  // 130: tetragon.ProcessLsm.enforcement:type_name -> tetragon.Enforcement
-	68,  // 131: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
-	3,   // 132: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
-	1,   // 133: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
-	1,   // 134: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
-	2,   // 135: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
-	49,  // 136: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
-	51,  // 137: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
-	52,  // 138: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
-	18,  // 139: tetragon.ProcessLoader.process:type_name -> tetragon.Process
-	18,  // 140: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
-	18,  // 141: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
-	56,  // 142: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
-	61,  // 143: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
-	55,  // 144: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
-	145, // [145:145] is the sub-list for method output_type
-	145, // [145:145] is the sub-list for method input_type
-	145, // [145:145] is the sub-list for extension type_name
-	145, // [145:145] is the sub-list for extension extendee
-	0,   // [0:145] is the sub-list for field type_name
+	42,  // 102: tetragon.ProcessKprobe.aggregated:type_name -> tetragon.Aggregation
+	0,   // 103: tetragon.Enforcement.done:type_name -> tetragon.KprobeAction
+	0,   // 104: tetragon.Enforcement.would_do:type_name -> tetragon.KprobeAction
+	0,   // 105: tetragon.Enforcement.not_done:type_name -> tetragon.KprobeAction
+	0,   // 106: tetragon.Enforcement.ordered:type_name -> tetragon.KprobeAction
+	63,  // 107: tetragon.Aggregation.first:type_name -> google.protobuf.Timestamp
+	63,  // 108: tetragon.Aggregation.last:type_name -> google.protobuf.Timestamp
+	18,  // 109: tetragon.ProcessTracepoint.process:type_name -> tetragon.Process
+	18,  // 110: tetragon.ProcessTracepoint.parent:type_name -> tetragon.Process
+	39,  // 111: tetragon.ProcessTracepoint.args:type_name -> tetragon.KprobeArgument
+	0,   // 112: tetragon.ProcessTracepoint.action:type_name -> tetragon.KprobeAction
+	18,  // 113: tetragon.ProcessTracepoint.ancestors:type_name -> tetragon.Process
+	41,  // 114: tetragon.ProcessTracepoint.enforcement:type_name -> tetragon.Enforcement
+	42,  // 115: tetragon.ProcessTracepoint.aggregated:type_name -> tetragon.Aggregation
+	18,  // 116: tetragon.ProcessUprobe.process:type_name -> tetragon.Process
+	18,  // 117: tetragon.ProcessUprobe.parent:type_name -> tetragon.Process
+	39,  // 118: tetragon.ProcessUprobe.args:type_name -> tetragon.KprobeArgument
+	18,  // 119: tetragon.ProcessUprobe.ancestors:type_name -> tetragon.Process
+	0,   // 120: tetragon.ProcessUprobe.action:type_name -> tetragon.KprobeAction
+	39,  // 121: tetragon.ProcessUprobe.data:type_name -> tetragon.KprobeArgument
+	41,  // 122: tetragon.ProcessUprobe.enforcement:type_name -> tetragon.Enforcement
+	42,  // 123: tetragon.ProcessUprobe.aggregated:type_name -> tetragon.Aggregation
+	18,  // 124: tetragon.ProcessUsdt.process:type_name -> tetragon.Process
+	18,  // 125: tetragon.ProcessUsdt.parent:type_name -> tetragon.Process
+	39,  // 126: tetragon.ProcessUsdt.args:type_name -> tetragon.KprobeArgument
+	18,  // 127: tetragon.ProcessUsdt.ancestors:type_name -> tetragon.Process
+	0,   // 128: tetragon.ProcessUsdt.action:type_name -> tetragon.KprobeAction
+	41,  // 129: tetragon.ProcessUsdt.enforcement:type_name -> tetragon.Enforcement
+	42,  // 130: tetragon.ProcessUsdt.aggregated:type_name -> tetragon.Aggregation
+	18,  // 131: tetragon.ProcessLsm.process:type_name -> tetragon.Process
+	18,  // 132: tetragon.ProcessLsm.parent:type_name -> tetragon.Process
+	39,  // 133: tetragon.ProcessLsm.args:type_name -> tetragon.KprobeArgument
+	0,   // 134: tetragon.ProcessLsm.action:type_name -> tetragon.KprobeAction
+	18,  // 135: tetragon.ProcessLsm.ancestors:type_name -> tetragon.Process
+	41,  // 136: tetragon.ProcessLsm.enforcement:type_name -> tetragon.Enforcement
+	42,  // 137: tetragon.ProcessLsm.aggregated:type_name -> tetragon.Aggregation
+	69,  // 138: tetragon.KernelModule.signature_ok:type_name -> google.protobuf.BoolValue
+	3,   // 139: tetragon.KernelModule.tainted:type_name -> tetragon.TaintedBitsType
+	1,   // 140: tetragon.GetHealthStatusRequest.event_set:type_name -> tetragon.HealthStatusType
+	1,   // 141: tetragon.HealthStatus.event:type_name -> tetragon.HealthStatusType
+	2,   // 142: tetragon.HealthStatus.status:type_name -> tetragon.HealthStatusResult
+	50,  // 143: tetragon.GetHealthStatusResponse.health_status:type_name -> tetragon.HealthStatus
+	52,  // 144: tetragon.GetHealthStatusResponse.balance:type_name -> tetragon.StageBalance
+	53,  // 145: tetragon.StageBalance.dropped:type_name -> tetragon.StageDrop
+	18,  // 146: tetragon.ProcessLoader.process:type_name -> tetragon.Process
+	18,  // 147: tetragon.ProcessLoader.parent:type_name -> tetragon.Process
+	18,  // 148: tetragon.ProcessLoader.ancestors:type_name -> tetragon.Process
+	57,  // 149: tetragon.RuntimeHookRequest.createContainer:type_name -> tetragon.CreateContainer
+	62,  // 150: tetragon.CreateContainer.annotations:type_name -> tetragon.CreateContainer.AnnotationsEntry
+	56,  // 151: tetragon.CreateContainer.mounts:type_name -> tetragon.Mount
+	152, // [152:152] is the sub-list for method output_type
+	152, // [152:152] is the sub-list for method input_type
+	152, // [152:152] is the sub-list for extension type_name
+	152, // [152:152] is the sub-list for extension extendee
+	0,   // [0:152] is the sub-list for field type_name
 }
 
 func init() { file_tetragon_tetragon_proto_init() }
@@ -6185,7 +6321,7 @@ func file_tetragon_tetragon_proto_init() {
 		(*KprobeArgument_ErrorArg)(nil),
 		(*KprobeArgument_SockaddrunArg)(nil),
 	}
-	file_tetragon_tetragon_proto_msgTypes[50].OneofWrappers = []any{
+	file_tetragon_tetragon_proto_msgTypes[51].OneofWrappers = []any{
 		(*RuntimeHookRequest_CreateContainer)(nil),
 	}
 	type x struct{}
@@ -6194,7 +6330,7 @@ func file_tetragon_tetragon_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tetragon_tetragon_proto_rawDesc), len(file_tetragon_tetragon_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

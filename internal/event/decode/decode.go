@@ -41,6 +41,7 @@ type Record struct {
 	Data     *abi.Data
 	Hook     *abi.Hook // its values: see Values
 	HookData *abi.HookData
+	Merged   *abi.Merged // beside Hook, of abi.KindHookMerged
 	Throttle *abi.Throttle
 	Cgroup   []byte // name of the cgroup, of an exec and of Throttle too
 
@@ -103,6 +104,13 @@ func Decode(b []byte, r *Record) error {
 		}
 	case abi.KindHook:
 		return r.hook(b)
+	case abi.KindHookMerged:
+		if err := r.hook(b); err != nil {
+			return err
+		}
+		if r.Merged = overlay[abi.Merged](b[r.mask+8*r.fixed():]); r.Merged == nil {
+			return ErrLengths
+		}
 	case abi.KindHookData:
 		if r.HookData = overlay[abi.HookData](b); r.HookData == nil {
 			return ErrShort

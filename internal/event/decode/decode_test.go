@@ -79,6 +79,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(execRecord(e, "ab\x02cd"))
 	f.Add([]byte{abi.KindExit})
 	f.Add(hookRecord(2, 1))
+	f.Add(mergedRecord(3))
 	for k := range byte(abi.KindKinds + 1) {
 		f.Add(append([]byte{k}, make([]byte, 4096)...))
 	}
@@ -90,7 +91,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		AppendPath(nil, r.Path)
 		AppendPath(nil, r.Cwd)
-		if r.Kind == abi.KindHook {
+		if r.Kind == abi.KindHook || r.Kind == abi.KindHookMerged {
 			readHook(t, &r)
 		}
 	})
@@ -164,6 +165,27 @@ func TestDecode_hook(t *testing.T) {
 	}
 	if r.Hook.Tid != 8 || r.Hook.Program != 9 || r.Pid != 7 {
 		t.Errorf("head: got %+v", r.Hook)
+	}
+}
+
+// mergedRecord tells of calls that were counted: a call's record and how many there were, cut to that many of its words.
+func mergedRecord(words int) []byte {
+	b := hookRecord(2, 1)
+	b[0] = abi.KindHookMerged
+	b = append(b, 1, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0)
+	return aligned(b[:len(b)-32+8*words])
+}
+
+func TestDecode_merged(t *testing.T) {
+	var r Record
+	if err := Decode(mergedRecord(4), &r); err != nil {
+		t.Fatal(err)
+	}
+	if *r.Merged != (abi.Merged{Count: 257, First: 2, Last: 3}) || r.Mask(0) != 0x80000000000000ff || r.Held(0) != 0 {
+		t.Errorf("got %+v, mask %#x, %d held back", r.Merged, r.Mask(0), r.Held(0))
+	}
+	if err := Decode(mergedRecord(2), &r); !errors.Is(err, ErrLengths) {
+		t.Errorf("cut: got %v", err)
 	}
 }
 

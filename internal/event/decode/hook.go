@@ -99,6 +99,9 @@ func (r *Record) Sent() uint64 {
 
 // Held returns how many events of a rule its rate limit held back since its last one.
 func (r *Record) Held(rule int) uint32 {
+	if r.Kind != abi.KindHook {
+		return 0
+	}
 	for at := r.mask + 8*r.fixed(); at+8 <= len(r.Raw); at += 8 {
 		if w := binary.LittleEndian.Uint64(r.Raw[at:]); uint32(w) == uint32(rule) {
 			return uint32(w >> 32)

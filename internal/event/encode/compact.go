@@ -517,8 +517,23 @@ func (l *compactLine) process(ev *tetragon.GetEventsResponse, p *tetragon.Proces
 	l.put(blue, label(glyph, name))
 	l.fields(field{green, source}, field{magenta, quoted(p.GetBinary())})
 	l.fields(fs...)
+	if n := aggregated(ev).GetCount(); n > 0 {
+		l.fields(field{yellow, "+" + strconv.FormatUint(n, 10) + " equal"})
+	}
 	l.admin(p)
 	l.end()
+	return nil
+}
+
+// aggregated is how many calls an event tells of; nil: one.
+func aggregated(ev *tetragon.GetEventsResponse) *tetragon.Aggregation {
+	for _, x := range [...]interface{ GetAggregated() *tetragon.Aggregation }{
+		ev.GetProcessKprobe(), ev.GetProcessTracepoint(), ev.GetProcessLsm(), ev.GetProcessUprobe(), ev.GetProcessUsdt(),
+	} {
+		if a := x.GetAggregated(); a != nil {
+			return a
+		}
+	}
 	return nil
 }
 

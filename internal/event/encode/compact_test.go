@@ -80,6 +80,8 @@ func compactCases() []struct{ name, event, want string } {
 			"args":[{"syscall_id":{"id":257,"abi":"i386"}}]}}`, "☎  syscall ns/pod /bin/x i386/openat\n"},
 		{"syscall unknown", `{"process_tracepoint":{POD,"subsys":"raw_syscalls","event":"sys_enter","args":[{"size_arg":"9"}]}}`,
 			"☎  syscall ns/pod /bin/x unknown\n"},
+		{"of several calls", `{"process_tracepoint":{POD,"subsys":"sched","event":"sched_switch","aggregated":{"count":"999"}}}`,
+			"\u2049\ufe0f tracepoint ns/pod /bin/x sched sched_switch +999 equal\n"},
 		{"test", `{"test":{"arg0":"1"}}`, "TEST EVENT\n"},
 		{"loss", `{"rate_limit_info":{"number_of_dropped_process_events":"6311"}}`, "⚠ lost    node 6311 events\n"},
 		{"loss by reason", `{"rate_limit_info":{"number_of_dropped_process_events":"7","losses":[

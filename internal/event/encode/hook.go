@@ -22,6 +22,7 @@ type hookScratch struct {
 	loader     ProcessLoader
 	lsm        ProcessLsm
 	enforced   Enforcement
+	merged     Aggregation
 
 	ret   KprobeArgument
 	parts []*argParts // for each argument of an event one, as they are asked for
@@ -78,7 +79,7 @@ func (e *Encoder) buildKprobe(ev *event.Event, f form) {
 	x.KernelStackTrace = e.frames(x.KernelStackTrace[:0], h.KernelStack)
 	x.UserStackTrace = e.frames(x.UserStackTrace[:0], h.UserStack)
 	x.Suppressed = uint64(h.Suppressed)
-	x.Enforcement = e.enforcement(h)
+	x.Enforcement, x.Aggregated = e.enforcement(h), e.aggregation(h)
 }
 
 // enforcement is what became of what a policy ordered; nil if it ordered nothing.
@@ -99,6 +100,15 @@ func (e *Encoder) enforcement(h *event.Hook) *Enforcement {
 	return x
 }
 
+// aggregation is how many calls the event tells of; nil: one.
+func (e *Encoder) aggregation(h *event.Hook) *Aggregation {
+	if h.Merged.Count == 0 {
+		return nil
+	}
+	e.hook.merged = Aggregation{Count: h.Merged.Count, First: Known(h.Merged.First), Last: Known(h.Merged.Last)}
+	return &e.hook.merged
+}
+
 func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 	h, x := ev.Hook, &e.hook.tracepoint
 	e.hook.used, e.hook.text = 0, e.hook.text[:0]
@@ -108,7 +118,7 @@ func (e *Encoder) buildTracepoint(ev *event.Event, f form) {
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, true)
 	x.Suppressed = uint64(h.Suppressed)
-	x.Enforcement = e.enforcement(h)
+	x.Enforcement, x.Aggregated = e.enforcement(h), e.aggregation(h)
 }
 
 func (e *Encoder) buildLsm(ev *event.Event, f form) {
@@ -121,7 +131,7 @@ func (e *Encoder) buildLsm(ev *event.Event, f form) {
 	x.Args = e.arguments(x.Args[:0], h.Args, false)
 	x.ImaHash = h.ImaHash
 	x.Suppressed = uint64(h.Suppressed)
-	x.Enforcement = e.enforcement(h)
+	x.Enforcement, x.Aggregated = e.enforcement(h), e.aggregation(h)
 }
 
 func (e *Encoder) buildUprobe(ev *event.Event, f form) {
@@ -135,7 +145,7 @@ func (e *Encoder) buildUprobe(ev *event.Event, f form) {
 	x.Args = e.arguments(x.Args[:0], h.Args, false)
 	x.Data = e.arguments(x.Data[:0], h.Data, false)
 	x.Suppressed = uint64(h.Suppressed)
-	x.Enforcement = e.enforcement(h)
+	x.Enforcement, x.Aggregated = e.enforcement(h), e.aggregation(h)
 }
 
 func (e *Encoder) buildUsdt(ev *event.Event, f form) {
@@ -148,7 +158,7 @@ func (e *Encoder) buildUsdt(ev *event.Event, f form) {
 	x.Action = tetragon.KprobeAction(h.Action)
 	x.Args = e.arguments(x.Args[:0], h.Args, false)
 	x.Suppressed = uint64(h.Suppressed)
-	x.Enforcement = e.enforcement(h)
+	x.Enforcement, x.Aggregated = e.enforcement(h), e.aggregation(h)
 }
 
 func (e *Encoder) buildLoader(ev *event.Event, f form) {

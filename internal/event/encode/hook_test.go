@@ -289,6 +289,11 @@ func TestEncoder_hookEvents(t *testing.T) {
 		ev.Ancestors = []*event.Process{sampleProcess(2)}
 		events = append(events, ev)
 	}
+	for _, kind := range []event.Kind{event.KindKprobe, event.KindTracepoint, event.KindLSM, event.KindUprobe, event.KindUsdt} {
+		ev := hookEvent(kind, event.Arg{Kind: event.ArgInt, Int: 5})
+		ev.Hook.Merged = event.Merged{Count: 999, First: 1_700_000_000_000_000_001, Last: 1_700_000_001_000_000_000}
+		events = append(events, ev)
+	}
 	var got []byte
 	for _, o := range []Options{{}, {Cred: true, Ns: true, StackAddresses: true}} {
 		o.NodeName = "node-a"

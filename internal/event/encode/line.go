@@ -51,7 +51,7 @@ func (e *Encoder) appendLine(b []byte, ev *event.Event) ([]byte, bool) {
 	if ev.Kind != event.KindKprobe && ev.Kind != event.KindTracepoint { // others have texts of their own
 		return b, false
 	}
-	if h.Alike == 0 || p == nil || p.Placeholder || len(ev.Ancestors)+len(h.Data)+len(h.KernelStack)+len(h.UserStack) > 0 || h.Return != nil || h.ImaHash != "" || h.Suppressed > 0 || h.Enforced() {
+	if h.Alike == 0 || p == nil || p.Placeholder || len(ev.Ancestors)+len(h.Data)+len(h.KernelStack)+len(h.UserStack) > 0 || h.Return != nil || h.ImaHash != "" || h.Suppressed > 0 || h.Merged.Count > 0 || h.Enforced() {
 		return b, false
 	}
 	k := lineKey{kind: ev.Kind, action: h.Action, returned: h.ReturnAction, tid: ev.Tid, refs: ev.Refs, alike: h.Alike, process: p.Encoded.Made}

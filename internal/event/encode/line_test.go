@@ -62,6 +62,9 @@ func TestLines(t *testing.T) {
 			ev.Hook.Suppressed = 7
 			check(c.name+", some were held back", ev)
 			ev.Hook.Suppressed = 0
+			ev.Hook.Merged.Count = 7
+			check(c.name+", of several calls", ev)
+			ev.Hook.Merged.Count = 0
 			n++
 			ev.Hook.Alike, ev.Hook.Message, ev.Hook.Tags = uint64(n), "m", []string{"t", "u"}
 			check(c.name+", a message", ev)

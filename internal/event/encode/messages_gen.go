@@ -1562,6 +1562,7 @@ type ProcessKprobe struct {
 	Data             []KprobeArgument
 	Suppressed       uint64
 	Enforcement      *Enforcement
+	Aggregated       *Aggregation
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -1672,6 +1673,10 @@ func (m *ProcessKprobe) AppendJSON(b []byte) []byte {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
 	}
+	if m.Aggregated != nil {
+		b = append(b, `,"aggregated":`...)
+		b = m.Aggregated.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -1771,6 +1776,13 @@ func (m *ProcessKprobe) AppendWire(b []byte) []byte {
 		b = append(b, 0)
 		at := len(b)
 		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
+	}
+	if m.Aggregated != nil {
+		b = append(b, 0xd2, 0x3e) // field 1002
+		b = append(b, 0)
+		at := len(b)
+		b = m.Aggregated.AppendWire(b)
 		b = closeLength(b, at)
 	}
 	return b
@@ -3482,6 +3494,56 @@ func (m *Enforcement) AppendWire(b []byte) []byte {
 	return b
 }
 
+// Aggregation is the message of the same name.
+type Aggregation struct {
+	Count uint64
+	First OptTime
+	Last  OptTime
+}
+
+// AppendJSON adds m to b as an object. A nil m is an empty one.
+func (m *Aggregation) AppendJSON(b []byte) []byte {
+	if m == nil {
+		return append(b, "{}"...)
+	}
+	start := len(b)
+	if m.Count != 0 {
+		b = append(b, `,"count":`...)
+		b = append(b, '"')
+		b = strconv.AppendUint(b, m.Count, 10)
+		b = append(b, '"')
+	}
+	if m.First.Set {
+		b = append(b, `,"first":`...)
+		b = appendOptTime(b, &m.First)
+	}
+	if m.Last.Set {
+		b = append(b, `,"last":`...)
+		b = appendOptTime(b, &m.Last)
+	}
+	return closeObject(b, start)
+}
+
+// AppendWire adds the bytes of m to b. A nil m is an empty one.
+func (m *Aggregation) AppendWire(b []byte) []byte {
+	if m == nil {
+		return b
+	}
+	if m.Count != 0 {
+		b = append(b, 0x08) // field 1
+		b = binary.AppendUvarint(b, uint64(m.Count))
+	}
+	if m.First.Set {
+		b = append(b, 0x12) // field 2
+		b = appendTimeWire(b, m.First.Ns)
+	}
+	if m.Last.Set {
+		b = append(b, 0x1a) // field 3
+		b = appendTimeWire(b, m.Last.Ns)
+	}
+	return b
+}
+
 // ProcessTracepoint is the message of the same name.
 type ProcessTracepoint struct {
 	Process     Fragment
@@ -3496,6 +3558,7 @@ type ProcessTracepoint struct {
 	Ancestors   []Fragment
 	Suppressed  uint64
 	Enforcement *Enforcement
+	Aggregated  *Aggregation
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3572,6 +3635,10 @@ func (m *ProcessTracepoint) AppendJSON(b []byte) []byte {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
 	}
+	if m.Aggregated != nil {
+		b = append(b, `,"aggregated":`...)
+		b = m.Aggregated.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -3637,6 +3704,13 @@ func (m *ProcessTracepoint) AppendWire(b []byte) []byte {
 		b = append(b, 0)
 		at := len(b)
 		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
+	}
+	if m.Aggregated != nil {
+		b = append(b, 0xd2, 0x3e) // field 1002
+		b = append(b, 0)
+		at := len(b)
+		b = m.Aggregated.AppendWire(b)
 		b = closeLength(b, at)
 	}
 	return b
@@ -3737,6 +3811,7 @@ type ProcessUprobe struct {
 	Data         []KprobeArgument
 	Suppressed   uint64
 	Enforcement  *Enforcement
+	Aggregated   *Aggregation
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -3835,6 +3910,10 @@ func (m *ProcessUprobe) AppendJSON(b []byte) []byte {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
 	}
+	if m.Aggregated != nil {
+		b = append(b, `,"aggregated":`...)
+		b = m.Aggregated.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -3919,6 +3998,13 @@ func (m *ProcessUprobe) AppendWire(b []byte) []byte {
 		b = m.Enforcement.AppendWire(b)
 		b = closeLength(b, at)
 	}
+	if m.Aggregated != nil {
+		b = append(b, 0xd2, 0x3e) // field 1002
+		b = append(b, 0)
+		at := len(b)
+		b = m.Aggregated.AppendWire(b)
+		b = closeLength(b, at)
+	}
 	return b
 }
 
@@ -3975,6 +4061,7 @@ type ProcessLsm struct {
 	ImaHash      string
 	Suppressed   uint64
 	Enforcement  *Enforcement
+	Aggregated   *Aggregation
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -4051,6 +4138,10 @@ func (m *ProcessLsm) AppendJSON(b []byte) []byte {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
 	}
+	if m.Aggregated != nil {
+		b = append(b, `,"aggregated":`...)
+		b = m.Aggregated.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -4118,6 +4209,13 @@ func (m *ProcessLsm) AppendWire(b []byte) []byte {
 		b = m.Enforcement.AppendWire(b)
 		b = closeLength(b, at)
 	}
+	if m.Aggregated != nil {
+		b = append(b, 0xd2, 0x3e) // field 1002
+		b = append(b, 0)
+		at := len(b)
+		b = m.Aggregated.AppendWire(b)
+		b = closeLength(b, at)
+	}
 	return b
 }
 
@@ -4137,6 +4235,7 @@ type ProcessUsdt struct {
 	Flags       string
 	Suppressed  uint64
 	Enforcement *Enforcement
+	Aggregated  *Aggregation
 }
 
 // AppendJSON adds m to b as an object. A nil m is an empty one.
@@ -4221,6 +4320,10 @@ func (m *ProcessUsdt) AppendJSON(b []byte) []byte {
 		b = append(b, `,"enforcement":`...)
 		b = m.Enforcement.AppendJSON(b)
 	}
+	if m.Aggregated != nil {
+		b = append(b, `,"aggregated":`...)
+		b = m.Aggregated.AppendJSON(b)
+	}
 	return closeObject(b, start)
 }
 
@@ -4294,6 +4397,13 @@ func (m *ProcessUsdt) AppendWire(b []byte) []byte {
 		b = append(b, 0)
 		at := len(b)
 		b = m.Enforcement.AppendWire(b)
+		b = closeLength(b, at)
+	}
+	if m.Aggregated != nil {
+		b = append(b, 0xd2, 0x3e) // field 1002
+		b = append(b, 0)
+		at := len(b)
+		b = m.Aggregated.AppendWire(b)
 		b = closeLength(b, at)
 	}
 	return b

@@ -33,7 +33,7 @@ var plainTypes = func() map[protoreflect.Name]reflect.Type {
 	types := map[protoreflect.Name]reflect.Type{}
 	for _, m := range []message{
 		&GetEventsResponse{}, &ProcessExec{}, &ProcessExit{}, &ProcessKprobe{}, &ProcessTracepoint{}, &ProcessLoader{},
-		&ProcessUprobe{}, &ProcessThrottle{}, &ProcessLsm{}, &Enforcement{}, &ProcessUsdt{}, &Test{}, &RateLimitInfo{}, &EventLoss{},
+		&ProcessUprobe{}, &ProcessThrottle{}, &ProcessLsm{}, &Enforcement{}, &Aggregation{}, &ProcessUsdt{}, &Test{}, &RateLimitInfo{}, &EventLoss{},
 		&AggregationInfo{}, &Process{}, &Pod{}, &Container{}, &Image{}, &SecurityContext{}, &Capabilities{}, &Namespaces{},
 		&Namespace{}, &ProcessCredentials{}, &UserNamespace{}, &BinaryProperties{}, &FileProperties{}, &InodeProperties{},
 		&UserRecord{}, &EnvVar{}, &KprobeArgument{}, &KprobeSkb{}, &KprobePath{}, &KprobeFile{}, &KprobeTruncatedBytes{},

@@ -51,6 +51,9 @@ type Options struct {
 	RedactArgs, RedactEnv func(binary, text string) string
 	// Ask, if set, gets pages and looks up names that rules order with their events. It must not wait.
 	Ask Asker
+	// Ended, if set, is told which of the processes whose equal calls are counted has ended, or is another one now. It must not
+	// wait.
+	Ended func(pid uint32)
 	// HostNs, if set, is told the namespaces of pid 1 before the first event is made.
 	HostNs func(event.Namespaces)
 }
@@ -99,6 +102,8 @@ type Enricher struct {
 	events []event.Event
 	buf    []byte
 	cwd    []byte
+
+	merged map[uint32]bool // processes whose equal calls are counted
 
 	layouts map[uint32]*layout
 	alike   uint64 // last number of an event.Hook.Alike
@@ -400,10 +405,12 @@ func (e *Enricher) record(r *decode.Record) {
 	switch r.Kind {
 	case abi.KindExec:
 		e.exec(r)
+		e.mergedEnd(r.Pid)
 	case abi.KindFork:
 		e.fork(r)
 	case abi.KindExit:
 		e.exit(r)
+		e.mergedEnd(r.Pid)
 	case abi.KindData:
 		e.pieces.add(event.Key{Pid: r.Pid, Ktime: r.Ktime}, r.Data)
 		e.drop(absorbed)
@@ -411,7 +418,7 @@ func (e *Enricher) record(r *decode.Record) {
 		e.cgroup(r)
 	case abi.KindThrottle:
 		e.throttle(r)
-	case abi.KindHook:
+	case abi.KindHook, abi.KindHookMerged:
 		e.hook(r)
 		e.long.done()
 	case abi.KindHookData:

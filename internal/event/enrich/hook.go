@@ -40,6 +40,7 @@ type orders struct {
 	action, returned       event.Action
 	kernelStack, userStack bool
 	hash                   bool // of the file
+	merges                 bool // equal calls are counted
 
 	urls, names []string // that are asked for when the event is told
 
@@ -131,7 +132,7 @@ func newLayout(p *plan.Program) *layout {
 		}
 		for j := range h.Rules {
 			do := &h.Rules[j].Do
-			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack, hash: do.ImaHash, urls: do.URLs, names: do.Names}
+			o := orders{action: actionOf(do.Last), returned: actionOf(do.LastReturn), kernelStack: do.KernelStack, userStack: do.UserStack, hash: do.ImaHash, merges: do.Aggregate > 0, urls: do.URLs, names: do.Names}
 			for _, n := range do.Signals {
 				act := event.ActionSignal
 				if n == sigkill {
@@ -237,7 +238,7 @@ func (e *Enricher) hook(r *decode.Record) {
 		}
 	}
 	var before *plan.Program
-	if e.opts.Told != nil {
+	if e.opts.Told != nil && r.Kind == abi.KindHook {
 		before = e.opts.Told(r.Hook.Program, r.Hook.Tid, r.Time, e.valueAt)
 	}
 	told, nothing := false, noRule
@@ -259,6 +260,29 @@ func (e *Enricher) hook(r *decode.Record) {
 	}
 	if !told {
 		e.drop(nothing)
+	}
+}
+
+// maxMerged bounds the processes of which it is known that their calls are counted. Of others it is told when the window is over.
+const maxMerged = 16384
+
+// merging remembers that equal calls of a process are counted from now on.
+func (e *Enricher) merging(pid uint32) {
+	if e.merged == nil {
+		e.merged = make(map[uint32]bool)
+	}
+	if len(e.merged) < maxMerged {
+		e.merged[pid] = true
+	}
+}
+
+// mergedEnd says that no more equal calls of a process will come.
+func (e *Enricher) mergedEnd(pid uint32) {
+	if e.merged[pid] {
+		delete(e.merged, pid)
+		if e.opts.Ended != nil {
+			e.opts.Ended(pid)
+		}
 	}
 }
 
@@ -301,6 +325,12 @@ func (e *Enricher) hit(r *decode.Record, g *group, rule int) {
 		h.Alike += 1 + uint64(i)
 	}
 	h.Action, h.ReturnAction, h.Suppressed = o.action, o.returned, r.Held(rule)
+	switch {
+	case r.Kind == abi.KindHookMerged:
+		h.Merged = event.Merged{Count: r.Merged.Count, First: e.wall(r.Merged.First), Last: e.wall(r.Merged.Last)}
+	case o.merges:
+		e.merging(r.Pid)
+	}
 	if len(o.all) > 0 {
 		o.verdict(h, r.Monitored(rule), r.Sent(), r.Flags&abi.FlagUnset != 0)
 	}

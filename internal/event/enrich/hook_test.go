@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -254,5 +255,54 @@ func TestHook_toldBefore(t *testing.T) {
 	delete(programs, 1)
 	if evs := l.feed(abitest.Hook(abi.Hook{H: abi.Head{Pid: 50, Ktime: 500, Time: 600}, Tid: 51, Program: 1}, nil, 1)); len(evs) != 1 || evs[0].Hook.Policy != "p7" {
 		t.Errorf("after it was forgotten: %v", evs)
+	}
+}
+
+// mergedCalls is a record of n equal calls.
+func mergedCalls(n, first, last uint64) []byte {
+	b := hookCall(last)
+	binary.LittleEndian.PutUint16(b, abi.KindHookMerged)
+	for _, w := range []uint64{n, first, last, 0, 0} { // the kernel half's record has a tail of nothing
+		b = binary.LittleEndian.AppendUint64(b, w)
+	}
+	return b
+}
+
+// TestHook_merged: calls that were counted are told as the event of one, with their number; it is no twin of any other, and a
+// rate limit has nothing to do with it.
+func TestHook_merged(t *testing.T) {
+	told := func(uint32, uint32, uint64, func(int) []byte) *plan.Program {
+		t.Error("asked whether another program told it")
+		return nil
+	}
+	l := started(t, enrich.Options{Programs: hooked(plan.Actions{Post: true, Aggregate: time.Minute}), Told: told})
+	ev := l.feed(mergedCalls(1<<32, 600, 700))[0]
+	want := event.Merged{Count: 1 << 32, First: offset + 600, Last: offset + 700}
+	if h := ev.Hook; h.Merged != want || h.Suppressed != 0 || h.Policy != "p" || ev.Time != offset+700 || ev.Process.Binary != "/bin/sh" {
+		t.Errorf("got %+v of %+v at %d, want %+v", h, ev.Process, ev.Time, want)
+	}
+	l.settled()
+}
+
+// TestHook_mergedEnd: of a process whose calls are counted it is told when it ends or does an exec, once; of others it is not.
+func TestHook_mergedEnd(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   plan.Actions
+		call []byte
+		want []uint32
+	}{
+		{"counted", plan.Actions{Post: true, Aggregate: time.Minute}, hookCall(600), []uint32{50}},
+		{"not counted", plan.Actions{Post: true}, hookCall(600), nil},
+		{"told of several", plan.Actions{Post: true, Aggregate: time.Minute}, mergedCalls(3, 600, 700), nil},
+	} {
+		var got []uint32
+		l := started(t, enrich.Options{Programs: hooked(c.do), Ended: func(pid uint32) { got = append(got, pid) }})
+		l.feed(c.call)
+		l.feed(exit(50, 500, 800, 0))
+		l.feed(exit(50, 500, 800, 0))
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
 	}
 }

@@ -63,6 +63,7 @@ var languageParts = []struct {
 		{"Post", `ACTIONS: [{action: Post}]`},
 		{"Post, rateLimit", `ACTIONS: [{action: Post, rateLimit: "5m"}]`},
 		{"Post, rateLimitScope", `ACTIONS: [{action: Post, rateLimit: "5m", rateLimitScope: global}]`},
+		{"Post, aggregate", `ACTIONS: [{action: Post, aggregate: "10s"}]`},
 		{"Post, kernelStackTrace", `ACTIONS: [{action: Post, kernelStackTrace: true}]`},
 		{"Post, userStackTrace", `ACTIONS: [{action: Post, userStackTrace: true}]`},
 		{"Post, imaHash", `ACTIONS: [{action: Post, imaHash: true}]`},

@@ -37,6 +37,9 @@ func (c *compiler) lowerActions() {
 			if h.enforcer {
 				c.enforce(h, &r.Do)
 			}
+			if i < len(h.selectors) {
+				c.checkAggregate(&h.selectors[i], &r.Do)
+			}
 			tracks := [2]int{}
 			for _, t := range r.Do.Track {
 				n := 0
@@ -47,6 +50,35 @@ func (c *compiler) lowerActions() {
 					c.d.Error(where(h, i), "too-many-actions", "one selector can track one socket and forget one, with returnArgAction")
 				}
 			}
+		}
+	}
+}
+
+// checkAggregate refuses what a rule orders beside counting equal calls in the kernel, and would be done or told for each call.
+func (c *compiler) checkAggregate(s *policy.Selector, do *plan.Actions) {
+	if do.Aggregate == 0 {
+		return
+	}
+	at := s.Place
+	for _, a := range slices.Concat(s.Actions, s.ReturnActions) {
+		if a.Aggregate.Value != "" {
+			at = a.Aggregate.Place
+		}
+	}
+	for _, x := range []struct {
+		has  bool
+		what string
+	}{
+		{do.RateLimit > 0, "rateLimit"},
+		{do.KernelStack || do.UserStack, "stack traces"},
+		{do.ImaHash, "imaHash"},
+		{do.Enforces(), "actions that change what happens"},
+		{len(do.URLs)+len(do.Names) > 0, "GetUrl and DnsLookup"},
+		{do.Baseline, "matchNamespaceChanges and matchCapabilityChanges"},
+		{!do.Post, "NoPost"},
+	} {
+		if x.has {
+			c.d.Error(at, "aggregate", "aggregate beside %s is not yet supported", x.what)
 		}
 	}
 }
@@ -151,6 +183,16 @@ func (c *compiler) post(h *hook, a *policy.Action, do *plan.Actions) {
 		}
 	} else if a.RateLimitScope.Value != "" {
 		c.d.Warn(a.RateLimitScope.Place, "unused-rate-limit", "rateLimitScope without rateLimit limits nothing")
+	}
+	if a.Aggregate.Value != "" {
+		d, err := parseRate(a.Aggregate.Value)
+		switch {
+		case err != "":
+			c.d.Error(a.Aggregate.Place, "aggregate", "%s", err).WithHint("a number, with s, m or h behind it")
+		case d == 0:
+			c.d.Error(a.Aggregate.Place, "aggregate", "in no time nothing can be counted").WithHint("a number above 0, with s, m or h behind it")
+		}
+		do.Aggregate = d
 	}
 	do.ImaHash = do.ImaHash || a.ImaHash.Value
 	do.KernelStack = do.KernelStack || a.KernelStackTrace.Value

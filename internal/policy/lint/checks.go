@@ -30,10 +30,10 @@ func (l *linter) everyCall() {
 	l.hooks(func(h *plan.Hook) {
 		for _, n := range calls(h) {
 			for r := range h.Rules {
-				if has(hot, n) && len(h.Rules[r].Filters) == 0 && h.Rules[r].Do.Post && h.Rules[r].Do.RateLimit == 0 {
+				if has(hot, n) && len(h.Rules[r].Filters) == 0 && h.Rules[r].Do.Post && h.Rules[r].Do.RateLimit == 0 && h.Rules[r].Do.Aggregate == 0 {
 					_, _, post := h.Estimate()
 					l.warn(l.at(h, r), "every call of %s is told, at about %d instructions each, and it runs very often", n, post).
-						WithHint("add a filter, by matchBinaries or by an argument, or a rateLimit")
+						WithHint("add a filter, by matchBinaries or by an argument, or rateLimit or aggregate")
 				}
 			}
 		}

@@ -28,7 +28,7 @@ var (
 )
 
 // postFields are the attributes of Post.
-var postFields = []string{"rateLimit", "rateLimitScope", "kernelStackTrace", "userStackTrace", "imaHash"}
+var postFields = []string{"rateLimit", "rateLimitScope", "aggregate", "kernelStackTrace", "userStackTrace", "imaHash"}
 
 var overrideFields = []string{"argError", "argRegs", "argNewSymbol", "argNewAddr", "argNewOffset"}
 
@@ -75,6 +75,7 @@ func attributes(a *policy.Action) []attribute {
 	add("argNewOffset", a.ArgNewOffset.Place, a.ArgNewOffset.Set)
 	add("rateLimit", a.RateLimit.Place, a.RateLimit.Value != "")
 	add("rateLimitScope", a.RateLimitScope.Place, a.RateLimitScope.Value != "")
+	add("aggregate", a.Aggregate.Place, a.Aggregate.Value != "")
 	add("kernelStackTrace", a.KernelStackTrace.Place, a.KernelStackTrace.Value)
 	add("userStackTrace", a.UserStackTrace.Place, a.UserStackTrace.Value)
 	add("imaHash", a.ImaHash.Place, a.ImaHash.Value)
@@ -112,6 +113,14 @@ func (p *parser) checkAction(a *policy.Action) {
 		p.error(v.Place, "out-of-range", "an enforcer takes errors of 16 bits, not %d", v.Value)
 	}
 	p.checkRate(a)
+	if t := a.Aggregate; t.Value != "" && !p.failed(t.Place) {
+		switch text := timeMistake(t.Value); {
+		case text == noTime:
+			p.error(t.Place, "aggregate", "%q is %s", clip(t.Value), text).WithHint("a number, with s, m or h behind it")
+		case text != "":
+			p.error(t.Place, "aggregate", "%s is %s", clip(t.Value), text)
+		}
+	}
 	p.checkOverride(a)
 }
 
@@ -131,16 +140,28 @@ func (p *parser) checkRate(a *policy.Action) {
 	if p.failed(l.Place) {
 		return
 	}
-	m := rate.FindStringSubmatch(l.Value)
+	switch text := timeMistake(l.Value); {
+	case text == noTime:
+		p.error(l.Place, "rate-limit", "%q is %s", clip(l.Value), text).WithHint("a number, with s, m or h behind it")
+	case text != "":
+		p.error(l.Place, "rate-limit", "%s is %s", clip(l.Value), text)
+	}
+}
+
+const noTime = "no time"
+
+// timeMistake says what is wrong with a time; nothing if it is one.
+func timeMistake(s string) string {
+	m := rate.FindStringSubmatch(s)
 	if m == nil {
-		p.error(l.Place, "rate-limit", "%q is no time", clip(l.Value)).WithHint("a number, with s, m or h behind it")
-		return
+		return noTime
 	}
 	n, err := strconv.ParseUint(m[1], 10, 64)
 	unit := map[string]uint64{"": 1, "s": 1, "m": 60, "h": 3600}[strings.ToLower(m[2])]
 	if err != nil || n > maxRate/unit {
-		p.error(l.Place, "rate-limit", "%s is longer than 49 days", clip(l.Value))
+		return "longer than 49 days"
 	}
+	return ""
 }
 
 // register is one assignment of argRegs: "DST = EXPR".

@@ -11,6 +11,7 @@ func Codes() []Code { return codes }
 var codes = []Code{
 	{"action-field", "an attribute does not belong to the action that it stands in"},
 	{"action-hook", "an action, or an attribute of Post, cannot be had at this kind of hook"},
+	{"aggregate", "aggregate is no time, or stands beside what it does not go with"},
 	{"api-version", "apiVersion is missing or not known (a warning)"},
 	{"arg-auto", "an argument needs a type: nothing tells it"},
 	{"arg-index", "the hook has no argument of this number"},

@@ -100,7 +100,7 @@ var oldFields = map[string]string{
 
 // homes are fields that people put beside the object that they belong into.
 var homes = map[string]string{
-	"callNotFound": "ignore of a kprobe or fentry", "digestVerificationFailure": "ignore of a uprobe", "rateLimit": "an entry of matchActions with action: Post",
+	"callNotFound": "ignore of a kprobe or fentry", "digestVerificationFailure": "ignore of a uprobe", "aggregate": "an entry of matchActions with action: Post", "rateLimit": "an entry of matchActions with action: Post",
 	"rateLimitScope": "an entry of matchActions with action: Post", "kernelStackTrace": "an entry of matchActions with action: Post",
 	"userStackTrace": "an entry of matchActions with action: Post", "matchArgs": "selectors", "matchBinaries": "selectors",
 	"matchActions": "selectors", "matchPIDs": "selectors", "matchNamespaces": "selectors", "matchCapabilities": "selectors",

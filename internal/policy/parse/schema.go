@@ -367,6 +367,8 @@ var actionFields = []field[policy.Action]{
 		doc: "Time for which Post is silent about a repetition: a number with s, m or h. Other actions go on."},
 	{name: "rateLimitScope", to: func(a *policy.Action) any { return &a.RateLimitScope }, rule: rule{enum: &rateScopes},
 		doc: "Whose repetitions rateLimit counts: those of the thread, of the process, or of all. The thread's if it is not said."},
+	{name: "aggregate", to: func(a *policy.Action) any { return &a.Aggregate },
+		doc: "Time for which Post counts equal calls of a process in the kernel, instead of telling each: a number with s, m or h. Ours, not upstream's."},
 	{name: "kernelStackTrace", to: func(a *policy.Action) any { return &a.KernelStackTrace },
 		doc: "Post has the stack of the kernel in the event. On kprobes and fentries."},
 	{name: "userStackTrace", to: func(a *policy.Action) any { return &a.UserStackTrace },

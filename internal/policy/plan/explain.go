@@ -389,6 +389,9 @@ func (h *Hook) does(a *Actions) string {
 		}
 		words = append(words, fmt.Sprintf("the same one at most once in %s by %s", a.RateLimit, by))
 	}
+	if a.Aggregate > 0 {
+		words = append(words, fmt.Sprintf("the same one again in %s by the process is counted in the kernel, and told with the others", a.Aggregate))
+	}
 	if a.KernelStack {
 		words = append(words, "with the stack in the kernel")
 	}

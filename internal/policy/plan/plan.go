@@ -337,6 +337,7 @@ type Actions struct {
 	LastReturn  string        // likewise of matchReturnActions and returnArgAction; "Post" if there are none
 	RateLimit   time.Duration // 0: none
 	Scope       Scope
+	Aggregate   time.Duration // equal calls of a process are counted for so long, and told together; 0: each is told
 	KernelStack bool
 	UserStack   bool
 	ImaHash     bool // of the file at Attach.Hash, as IMA makes it

@@ -406,6 +406,9 @@ func (a *Actions) String() string {
 		}
 		words = append(words, fmt.Sprintf("once per %s per %s", a.RateLimit, scope))
 	}
+	if a.Aggregate > 0 {
+		words = append(words, fmt.Sprintf("count equal ones for %s", a.Aggregate))
+	}
 	if a.KernelStack {
 		words = append(words, "kernel stack")
 	}

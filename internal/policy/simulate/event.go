@@ -141,6 +141,9 @@ func judge(p *plan.Plan, hook int, c *call) HookVerdict {
 		if h.Rules[i].Do.RateLimit > 0 {
 			t.note("the event is the first within its rate limit")
 		}
+		if h.Rules[i].Do.Aggregate > 0 {
+			t.note("the event is the first of those that are counted together")
+		}
 	}
 	if h.Inactive != "" {
 		t.note("the hook is not attached: %s", h.Inactive)
