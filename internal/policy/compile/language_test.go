@@ -5,6 +5,7 @@ package compile_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,9 +13,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/txtar"
+
 	"tetragon/internal/kernel"
 	"tetragon/internal/policy/compile"
 	"tetragon/internal/policy/parse"
+	"tetragon/internal/policy/plan"
 )
 
 // languageDoc is the table of the language. TestLanguage makes it.
@@ -96,32 +100,64 @@ var languageFields = []struct{ name, yaml string }{
 	{"hostSelector", "  hostSelector: {}\n  kprobes: [{call: sys_lseek}]\n"},
 	{"nodeSelector", "  nodeSelector: {matchLabels: {a: b}}\n  kprobes: [{call: sys_lseek}]\n"},
 	{"options, policy-mode", "  options: [{name: policy-mode, value: monitor}]\n  kprobes: [{call: sys_lseek}]\n"},
+	{"options, disable-uprobe-multi", "  options: [{name: disable-uprobe-multi, value: \"true\"}]\n  uprobes: [{path: /prog, symbols: [greet]}]\n"},
+	{"options, override-method", "  options: [{name: override-method, value: fmod-ret}]\n  enforcers: [{calls: [security_file_open]}]\n  kprobes: [{call: sys_lseek, selectors: [{matchActions: [{action: NotifyEnforcer, argError: -1}]}]}]\n"},
+	{"options, override-fallback", "  options: [{name: override-fallback, value: sigkill}]\n  kprobes: [{call: sys_lseek, selectors: [{matchActions: [{action: Override, argError: -1}]}]}]\n"},
+	{"options, sleepable-preload-size", "  options: [{name: sleepable-preload-size, value: \"4096\"}]\n  kprobes: [{call: sys_lseek}]\n"},
 	{"options, disable-kprobe-multi", "  options: [{name: disable-kprobe-multi, value: \"true\"}]\n  kprobes: [{call: sys_lseek}]\n"},
 	{"message, tags", "  kprobes: [{call: sys_lseek, message: hello, tags: [tag.one]}]\n"},
 	{"ignore.callNotFound", "  kprobes: [{call: no_such_function, syscall: false, ignore: {callNotFound: true}}]\n"},
 	{"return, returnArg", "  kprobes: [{call: sys_lseek, return: true, returnArg: {index: 0, type: long}}]\n"},
+	{"Override on a system call that asks a guard", "  kprobes: [{call: sys_openat, selectors: [{matchActions: [{action: Override, argError: -1}]}]}]\n"},
 	{"returnArgAction", "  kprobes: [{call: sk_alloc, syscall: false, return: true, returnArg: {index: 0, type: sock}, returnArgAction: TrackSock}]\n"},
 	{"args, resolve", "  kprobes: [{call: security_file_open, syscall: false, args: [{index: 0, type: uint16, resolve: f_inode.i_mode}]}]\n"},
 	{"args, btfType", "  kprobes: [{call: security_file_open, syscall: false, args: [{index: 0, type: uint16, btfType: file, resolve: f_inode.i_mode}]}]\n"},
+	{"args, resolve through a union", "  kprobes: [{call: tcp_connect, syscall: false, args: [{index: 0, type: uint32, resolve: __sk_common.skc_daddr}]}]\n"},
+	{"args, btfTypeModule", "  kprobes: [{call: security_file_open, syscall: false, args: [{index: 0, type: uint64, btfType: nf_conn, btfTypeModule: nf_conntrack, resolve: status}]}]\n"},
 	{"args, sizeArgIndex", "  kprobes: [{call: sys_write, args: [{index: 1, type: char_buf, sizeArgIndex: 3}]}]\n"},
 	{"args, maxData", "  kprobes: [{call: sys_write, args: [{index: 1, type: char_buf, sizeArgIndex: 3, maxData: true}]}]\n"},
 	{"args, returnCopy", "  kprobes: [{call: sys_read, args: [{index: 1, type: char_buf, sizeArgIndex: 3, returnCopy: true}]}]\n"},
 	{"args, label", "  kprobes: [{call: sys_lseek, args: [{index: 0, type: int, label: fd}]}]\n"},
 	{"data, current_task", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: string, source: current_task, resolve: comm}]}]\n"},
 	{"data, pt_regs", "  kprobes: [{call: sys_lseek, data: [{index: 0, type: uint64, source: pt_regs, resolve: rdi}]}]\n"},
-	{"uprobes", "  uprobes: [{path: /bin/sh, offsets: [4096]}]\n"},
+	{"uprobes, symbols", "  uprobes: [{path: /prog, symbols: [greet]}]\n"},
+	{"uprobes, offsets", "  uprobes: [{path: /prog, offsets: [4096]}]\n"},
+	{"uprobes, addrs", "  uprobes: [{path: /prog, addrs: [0x401000]}]\n"},
+	{"uprobes, refCtrOffsets", "  uprobes: [{path: /prog, offsets: [4096], refCtrOffsets: [8192]}]\n"},
+	{"uprobes, digestVerificationFailure", "  uprobes: [{path: /prog, symbols: [greet], binaryDigests: [\"build-id:deadbeee\"], ignore: {digestVerificationFailure: true}}]\n"},
 	{"uprobes, binaryDigests", "  uprobes: [{path: /prog, symbols: [greet], binaryDigests: [\"build-id:deadbeef\"]}]\n"},
 	{"uprobes, btfPath", "  uprobes: [{path: /prog, symbols: [greet], btfPath: /types, args: [{index: 1, type: uint16, btfType: file, resolve: f_inode.i_mode}]}]\n"},
 	{"usdts", "  usdts: [{path: /prog, provider: scenario, name: passed}]\n"},
 	{"lsmhooks", "  lsmhooks: [{hook: file_open, args: [{index: 0, type: file}]}]\n"},
 }
 
+// languageExpressions are expressions on each kind of hook, with what a policy has that shows one there.
+var languageExpressions = []struct{ name, yaml, shown string }{
+	{"kprobe", "  kprobes:\n  - call: sys_lseek\n    args: [{index: 1, type: int64}]\n%s", `(?s)  kprobes:.*CelExpr`},
+	{"fentry", "  fentries:\n  - call: security_file_open\n    syscall: false\n    args: [{index: 0, type: uint32, resolve: f_flags}]\n%s", `(?s)  fentries:.*CelExpr`},
+	{"tracepoint", "  tracepoints:\n  - subsystem: raw_syscalls\n    event: sys_enter\n    args: [{index: 4}]\n%s", `(?s)event: sys_enter.*CelExpr`},
+	{"raw tracepoint", "  tracepoints:\n  - subsystem: sched\n    event: sched_process_exec\n    raw: true\n    args: [{index: 2, type: int, resolve: argc}]\n%s", `(?s)raw: true.*CelExpr`},
+	{"LSM hook", "  lsmhooks:\n  - hook: file_open\n    args: [{index: 0, type: uint32, resolve: f_flags}]\n%s", `(?s)  lsmhooks:.*CelExpr`},
+	{"uprobe", "  uprobes:\n  - path: /prog\n    symbols: [greet]\n    args: [{index: 0, type: int}]\n%s", `(?s)  uprobes:.*CelExpr`},
+	{"uretprobe", "  uprobes:\n  - path: /prog\n    symbols: [greet]\n    args: [{index: 0, type: int}]\n    return: true\n    returnArg: {index: 0, type: int}\n%s", `return: true\n    returnArg: [^\n]*\n    selectors:\n    - matchArgs: \[\{operator: CelExpr`},
+	{"static probe", "  usdts:\n  - path: /prog\n    provider: scenario\n    name: passed\n    args: [{index: 4, type: uint32}]\n%s", `(?s)  usdts:.*CelExpr`},
+}
+
+// languageShown are scenarios, or tests in Go, of rows whose policy is not in the scenario's own text, or does not name what the row has.
+var languageShown = map[string]string{
+	"loader": "doc_library", "const_buf": "hook_tracepoint", "lists, generated_syscalls": "TestLists_allSystemCalls",
+}
+
+// languageUnshown are rows that nothing shows: modules differ from machine to machine, and their types are not recorded.
+var languageUnshown = []string{"args, btfTypeModule"}
+
 // language makes the table.
 type language struct {
 	t         *testing.T
 	kernels   []*kernel.Recorded
-	reasons   []string          // of what is refused, by their numbers
-	scenarios map[string]string // name -> text
+	reasons   []string             // of what is refused, by their numbers
+	scenarios map[string][3]string // name -> the policies that it loads on each of languageKernels; empty: it does not run there
+	goldens   map[string]string    // name -> a policy whose plan TestGolden compares
 }
 
 // verdict is a cell: what becomes of a spec on a kernel.
@@ -131,13 +167,22 @@ func (l *language) verdict(k *kernel.Recorded, spec string) string {
 	if pol != nil {
 		p, cd := compile.Compile(pol, k, compile.Options{Open: openProgram, OpenTypes: openTypes(k)})
 		if d = cd; p != nil {
+			by := make(map[string]int)
+			last := ""
 			for i := range p.Hooks {
 				switch h := &p.Hooks[i]; {
 				case h.Inactive != "":
 					return "inactive " + l.reason(h.Inactive)
 				case h.Attach.Backend.Equivalent():
-					return "by " + strings.ReplaceAll(h.Attach.Backend.String(), "_", "\\_")
+					last = "by " + strings.ReplaceAll(h.Attach.Backend.String(), "_", "\\_")
+					by[last]++
 				}
+			}
+			switch {
+			case by[last] > 0 && by[last] == len(p.Hooks):
+				return last
+			case by[last] > 0:
+				return fmt.Sprintf("yes, %d of %d hooks %s", by[last], len(p.Hooks), last)
 			}
 			return "yes"
 		}
@@ -177,43 +222,137 @@ func (l *language) cells(spec string) string {
 	return strings.Join(out, " / ")
 }
 
-// shown names a scenario whose policies have what the pattern describes.
-func (l *language) shown(pattern string) string {
+// shown names what shows a row: of the scenarios that load a policy with what the pattern describes, the one that runs on
+// most of the kernels; if there is none, the golden plan of such a policy.
+func (l *language) shown(row, pattern string) string {
+	if by := languageShown[row]; strings.HasPrefix(by, "Test") {
+		return "`" + by + "`"
+	}
 	re := regexp.MustCompile(pattern)
-	var names []string
-	for n, text := range l.scenarios {
-		if re.MatchString(text) {
-			names = append(names, n)
+	best, most := "", 0
+	for _, n := range slices.Sorted(maps.Keys(l.scenarios)) {
+		runs := 0
+		for _, text := range l.scenarios[n] {
+			if n == languageShown[row] && text != "" || re.MatchString(text) {
+				runs++
+			}
+		}
+		if n == languageShown[row] {
+			runs += len(languageKernels) // whatever others there are
+		}
+		if runs > most {
+			best, most = n, runs
 		}
 	}
-	if len(names) == 0 {
+	if best == "" {
+		for _, n := range slices.Sorted(maps.Keys(l.goldens)) {
+			if re.MatchString(l.goldens[n]) {
+				return "`TestGolden/" + n + "`"
+			}
+		}
+		if slices.Contains(languageUnshown, row) {
+			return "nothing yet"
+		}
+		l.t.Errorf("%s: nothing shows it: no scenario and no golden plan has %s", row, pattern)
 		return ""
 	}
-	slices.Sort(names)
-	return "`" + names[0] + ".txtar`"
+	var on []string
+	for i, text := range l.scenarios[best] {
+		if text != "" && (best == languageShown[row] || re.MatchString(text)) {
+			on = append(on, languageKernels[i].title)
+		}
+	}
+	if len(on) == len(languageKernels) {
+		return "`" + best + ".txtar`"
+	}
+	return "`" + best + ".txtar` (" + strings.Join(on, ", ") + ")"
+}
+
+// notWithoutKprobes are features of the matrix that the third kernel lacks.
+var notWithoutKprobes = strings.Fields("kprobe kprobe_multi fentry fexit lsm ima tracepoint write_user modules throwaway")
+
+// features are those of each of languageKernels, as test/kernels.txt has them.
+func (l *language) features() [3][]string {
+	b, err := os.ReadFile("../../../test/kernels.txt")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var out [3][]string
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		for i, k := range languageKernels {
+			if len(f) > 2 && f[0] == k.name {
+				out[i] = f[2:]
+			}
+		}
+	}
+	out[2] = slices.DeleteFunc(slices.Clone(out[0]), func(f string) bool { return slices.Contains(notWithoutKprobes, f) })
+	return out
+}
+
+// condition is "[feature]" or "[!feature]" before a command of a scenario.
+var condition = regexp.MustCompile(`^\[(!?)([a-z0-9_]+)\] *`)
+
+// loads gives the policies that a scenario loads on a kernel with some features: what its script names before it is skipped,
+// and does not want to be refused.
+func loads(a *txtar.Archive, has []string) string {
+	named, refused := "", ""
+script:
+	for line := range strings.Lines(string(a.Comment)) {
+		line = strings.TrimSpace(line)
+		for m := condition.FindStringSubmatch(line); m != nil; m = condition.FindStringSubmatch(line) {
+			if slices.Contains(has, m[2]) == (m[1] == "!") {
+				continue script
+			}
+			line = line[len(m[0]):]
+		}
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0 || words[0] == "#":
+		case words[0] == "skip":
+			break script
+		case words[0] == "needs":
+			for _, f := range words[1:] {
+				if !slices.Contains(has, f) {
+					return ""
+				}
+			}
+		case words[0] == "!":
+			refused += line + " \n"
+		default:
+			named += line + " \n"
+		}
+	}
+	out := "\n" // it runs
+	for _, f := range a.Files {
+		stem := regexp.MustCompile(`\b` + regexp.QuoteMeta(strings.TrimSuffix(f.Name, filepath.Ext(f.Name))) + `\.[a-z]`)
+		if bytes.Contains(f.Data, []byte("kind: TracingPolicy")) && stem.MatchString(named) && !stem.MatchString(refused) {
+			out += string(f.Data)
+		}
+	}
+	return out
 }
 
 // TestLanguage makes docs/language.md of what compiles on the recorded kernels, and holds the document to it: each cell is
 // accepted, or refused with its reason.
 func TestLanguage(t *testing.T) {
-	l := &language{t: t, scenarios: make(map[string]string)}
+	l := &language{t: t, scenarios: make(map[string][3]string), goldens: make(map[string]string)}
 	for _, k := range languageKernels {
 		l.kernels = append(l.kernels, recorded(t, k.name))
 	}
-	files, err := filepath.Glob("../../../test/scenario/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
+	features := l.features()
+	l.archives("../../../test/scenario/*.txtar", func(name string, a *txtar.Archive) {
+		var on [3]string
+		for i := range on {
+			on[i] = loads(a, features[i])
 		}
-		if !bytes.Contains(b, []byte("kind: TracingPolicy")) {
-			continue
+		l.scenarios[name] = on
+	})
+	l.archives("testdata/*.txtar", func(name string, a *txtar.Archive) {
+		if !strings.HasSuffix(name, ".bad") {
+			l.goldens[name] = string(a.Files[0].Data)
 		}
-		l.scenarios[strings.TrimSuffix(filepath.Base(f), ".txtar")] = string(b)
-	}
+	})
 	got := l.document()
 	if *update {
 		if err := os.WriteFile(languageDoc, got, 0o644); err != nil {
@@ -226,6 +365,20 @@ func TestLanguage(t *testing.T) {
 	}
 	if !bytes.Equal(want, got) {
 		t.Errorf("docs/language.md, if it is right run go test ./internal/policy/compile -run Language -update:\n%s", lineDiff(string(want), string(got)))
+	}
+}
+
+func (l *language) archives(pattern string, f func(name string, a *txtar.Archive)) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		l.t.Fatalf("%s: no files: %v", pattern, err)
+	}
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		f(strings.TrimSuffix(filepath.Base(file), ".txtar"), a)
 	}
 }
 
@@ -250,9 +403,16 @@ all the same.
 - **inactive**: the policy is accepted, this hook of it does not run, and the status says why.
 - **no**: it is refused, with the reason that has this number at the end.
 
-The last column names a scenario that shows it from outside.
+- **yes, N of M hooks by** something: the others it hooks as they are.
 
-`, "`TestLanguage`", strings.Join(titles, " / "))
+The cells are made by the compiler, from the recorded kernels. The last column says what shows that it also runs: the scenario
+of test/scenario that loads a policy with it on most of the kernels, and behind it, if these are not all, on which. Where a scenario
+runs follows from what it needs and what test/kernels.txt says that a kernel has; for the third one, from what is left of that
+without kprobes. There %s fails if the scenario does; on the third it is %s on a machine without them. %s is the plan
+that a test compares, where no scenario has it. A row is shown by one scenario, on one or some of its hooks: which kinds of hooks
+the operators of expressions run on is a table of its own.
+
+`, "`TestLanguage`", strings.Join(titles, " / "), "`make test`", "`make hosttest`", "`TestGolden/...`")
 
 	for _, part := range languageParts {
 		p("## %s\n\n%s\n\n| |", part.title, part.intro)
@@ -288,25 +448,37 @@ The last column names a scenario that shows it from outside.
 			if attribute = strings.Fields(attribute + " -")[0]; attribute != "-" && attribute != "several" {
 				pattern += `[^\n]*` + attribute
 			}
-			p(" %s |\n", l.shown(pattern))
+			p(" %s |\n", l.shown(r.name, pattern))
 		}
 		p("\n")
 	}
 
-	p("## Fields and options\n\n| | %s | Shown by |\n|---|---|---|\n", "Works")
+	p("## Expressions\n\nCelExpr in matchArgs, by kind of hook.\n\n| | Works | Shown by |\n|---|---|---|\n")
+	for _, x := range languageExpressions {
+		body := "    selectors: [{matchArgs: [{operator: CelExpr, values: [\"arg0 == arg0\"]}]}]\n"
+		p("| %s | %s | %s |\n", x.name, l.cells(fmt.Sprintf(x.yaml, body)), l.shown(x.name, x.shown))
+	}
+	p("\n## Fields and options\n\n| | %s | Shown by |\n|---|---|---|\n", "Works")
 	for _, r := range languageFields {
 		word, attribute, _ := strings.Cut(r.name, ", ")
 		pattern := `\b` + regexp.QuoteMeta(strings.TrimPrefix(word, "ignore.")) + `:`
 		if attribute != "" && word != "message" && word != "return" {
 			pattern = map[string]string{"lists": `type: `, "data": `source: `, "options": `name: `}[word] + regexp.QuoteMeta(attribute)
 			switch attribute {
+			case "symbols", "offsets", "addrs", "refCtrOffsets", "digestVerificationFailure", "btfTypeModule":
+				pattern = `\b` + attribute + `:`
+			case "resolve through a union":
+				pattern = `resolve: rcu_users`
 			case "functions":
 				pattern = `call: "?list:`
 			case "in InMap":
 				pattern = `InMap, values: \[?"?list:`
 			}
 		}
-		p("| %s | %s | %s |\n", r.name, l.cells(r.yaml), l.shown(pattern))
+		if strings.HasPrefix(r.name, "Override on") {
+			pattern = `(?s)call: "?(sys_|list:).*action: Override`
+		}
+		p("| %s | %s | %s |\n", r.name, l.cells(r.yaml), l.shown(r.name, pattern))
 	}
 
 	p("\n## Types of arguments\n\nOn a function (security_file_ioctl), or on a tracepoint where they belong to it, and which operators of matchArgs go with\n"+
@@ -325,12 +497,12 @@ The last column names a scenario that shows it from outside.
 		if !strings.Contains(typ, "buf") && typ != "char_iovec" {
 			spec = strings.Replace(spec, ", sizeArgIndex: 2", "", 1)
 		}
-		p("| %s | %s | %s | %s |\n", typ, l.cells(spec), matrix[typ], l.shown(`type: `+typ+`\b`))
+		p("| %s | %s | %s | %s |\n", typ, l.cells(spec), matrix[typ], l.shown(typ, `type: `+typ+`\b`))
 	}
 
 	p("\n## Operators\n\n| Operator | Shown by |\n|---|---|\n")
 	for _, op := range operatorOrder {
-		p("| %s | %s |\n", op, l.shown(`operator: `+op+`\b`))
+		p("| %s | %s |\n", op, l.shown(op, `operator: `+op+`\b`))
 	}
 
 	p("\n## Reasons\n\n")
@@ -353,4 +525,21 @@ func (l *language) matrix() map[string]string {
 		}
 	}
 	return out
+}
+
+// TestLists_allSystemCalls: a list of type generated_syscalls has all that the kernel has, and one program sees those that can
+// be traced.
+func TestLists_allSystemCalls(t *testing.T) {
+	src := "apiVersion: cilium.io/v1alpha1\nkind: TracingPolicy\nmetadata: {name: all}\nspec:\n  lists: [{name: l, type: generated_syscalls}]\n  kprobes: [{call: \"list:l\"}]\n"
+	pol, d := parse.YAML("", []byte(src), parse.Options{})
+	if pol == nil {
+		t.Fatal(d)
+	}
+	p, d := compile.Compile(pol, recorded(t, "6.12"), compile.Options{})
+	if p == nil {
+		t.Fatal(d)
+	}
+	if a := p.Hooks[0].Attach; a.Backend != plan.BackendKprobeMulti || len(a.Symbols) < 300 || !slices.Contains(a.Symbols, "__x64_sys_lseek") {
+		t.Errorf("the first hook is by %s, on %d functions", a.Backend, len(a.Symbols))
+	}
 }

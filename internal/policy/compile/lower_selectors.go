@@ -385,6 +385,11 @@ func (c *compiler) lowerArg(h *hook, m *policy.ArgMatch, as []typed, what string
 		}
 		return // why it has none was told
 	}
+	if len(t.rest) > 0 || t.row.typ == plan.TypeWords {
+		c.d.Error(m.Operator.Place, "operator-type", "operator %s does not go with type const_buf: it is an array, and which of its elements is meant cannot be said", op).
+			WithHint("filter on another argument, or hook the system call")
+		return
+	}
 	v := &h.plan.Values[t.value]
 	name := t.row.name
 	var f plan.Filter
@@ -438,6 +443,9 @@ func (c *compiler) lowerExpression(h *hook, m *policy.ArgMatch, as []typed, r *p
 			t := &as[i]
 			if t.row == nil || t.value < 0 {
 				return "", expr.ErrTold // why it has no value was told, or the parser refused it
+			}
+			if len(t.rest) > 0 {
+				return "", fmt.Errorf("args[%d] is an array here (const_buf), which expressions do not know", i)
 			}
 			if of := expr.OfArg(t.row.name); of != "" && h.plan.Values[t.value].Type == plan.TypeInt {
 				return of, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"tetragon/internal/kernel"
 	"tetragon/internal/policy"
 	"tetragon/internal/policy/compile"
 )
@@ -27,15 +28,36 @@ var operatorOrder = strings.Fields(`Equal NotEqual GT LT Mask InMap NotInMap InR
 	SubStringIgnCase SAddr NotSAddr DAddr NotDAddr SPort NotSPort DPort NotDPort SPortPriv NotSportPriv DPortPriv NotDPortPriv Protocol Family
 	State CapabilitiesGained FileType NotFileType CelExpr`)
 
-// TestMatrix holds which operator goes with which type: each pair is a filter, or is refused as [operator-type], and an
-// expression over a type that has none as [bad-expression]; there is no third way. The table is in testdata/matrix.txt.
+// TestMatrix holds which operator goes with which type, on each recorded kernel: each pair is a filter, or is refused as
+// [operator-type], and an expression over a type that has none as [bad-expression]; there is no third way. The table is in
+// testdata/matrix.txt.
 func TestMatrix(t *testing.T) {
-	f := recorded(t, "6.12")
+	for _, k := range kernels {
+		t.Run(k, func(t *testing.T) { testMatrix(t, recorded(t, k), k == kernels[0]) })
+	}
+}
+
+func testMatrix(t *testing.T, f *kernel.Recorded, first bool) {
+	const golden = "testdata/matrix.txt"
+	old, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := make(map[string]string)
+	for line := range strings.Lines(string(old)) {
+		rows[strings.Fields(line)[0]] = line
+	}
 	var b bytes.Buffer
 	for _, typ := range compile.TypesOfLanguage() {
-		if typ == "const_buf" || typ == "data_loc" { // they come from formats
-			continue
+		plain := matrixPolicy(typ, "Equal")
+		if plain.Tracepoints != nil {
+			plain.Tracepoints[0].Selectors = nil
+			if p, d := compile.Compile(plain, f, compile.Options{}); p == nil && typ == "data_loc" && strings.Contains(d.String(), "[unknown-tracepoint]") {
+				b.WriteString(rows[typ]) // the kernel does not say what fields its tracepoints have
+				continue
+			}
 		}
+		begin, hints := b.Len(), make(map[string]bool)
 		fmt.Fprintf(&b, "%-16s", typ)
 		for _, op := range operatorOrder {
 			pol := matrixPolicy(typ, op)
@@ -46,6 +68,9 @@ func TestMatrix(t *testing.T) {
 				case x.Warning:
 				case x.Code == "operator-type", op == "CelExpr" && x.Code == "bad-expression":
 					refused = true
+					if list, ok := strings.CutPrefix(x.Hint, "it has "); ok && !strings.HasPrefix(list, "none") {
+						hints[strings.ReplaceAll(list, ",", "")] = true
+					}
 				default:
 					t.Errorf("%s %s: %s", typ, op, d)
 				}
@@ -58,21 +83,30 @@ func TestMatrix(t *testing.T) {
 				fmt.Fprintf(&b, " %s", op)
 			}
 		}
+		has := strings.Join(strings.Fields(strings.ReplaceAll(b.String()[begin:], "CelExpr", ""))[1:], " ")
+		for hint := range hints {
+			if hint != has {
+				t.Errorf("%s: the hint says %q, it has %q", typ, hint, has)
+			}
+		}
 		b.WriteByte('\n')
 	}
-	const golden = "testdata/matrix.txt"
-	if *update {
+	if *update && first {
 		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
+	if !*update && !bytes.Equal(old, b.Bytes()) {
+		t.Errorf("-want +got:\n%s", lineDiff(string(old), b.String()))
 	}
-	if !bytes.Equal(want, b.Bytes()) {
-		t.Errorf("-want +got:\n%s", lineDiff(string(want), b.String()))
-	}
+}
+
+// formats are tracepoints with a field of a type that only they have.
+var formats = map[string]struct {
+	subsystem, event string
+	index            int64
+}{
+	"syscall64": {"raw_syscalls", "sys_enter", 4}, "const_buf": {"raw_syscalls", "sys_enter", 5}, "data_loc": {"sched", "sched_process_exec", 4},
 }
 
 // matrixPolicy has one filter with an operator on an argument of a type.
@@ -88,10 +122,13 @@ func matrixPolicy(typ, op string) *policy.Policy {
 	}
 	common := policy.Common{Args: []policy.Arg{arg, arg}, Selectors: []policy.Selector{{Args: []policy.ArgMatch{m}}}}
 	pol := &policy.Policy{Name: "matrix", Kind: policy.KindCluster}
-	if typ == "syscall64" {
-		arg.Index.Value = 4
+	if at, ok := formats[typ]; ok {
+		arg.Index.Value, arg.SizeArgIndex = at.index, policy.Int{}
+		if typ == "const_buf" { // it is found out, and cannot be asked for
+			arg.Type.Value = "auto"
+		}
 		common.Args = []policy.Arg{arg, arg}
-		pol.Tracepoints = []policy.Tracepoint{{Common: common, Subsystem: text("raw_syscalls"), Event: text("sys_enter")}}
+		pol.Tracepoints = []policy.Tracepoint{{Common: common, Subsystem: text(at.subsystem), Event: text(at.event)}}
 		return pol
 	}
 	pol.Kprobes = []policy.Kprobe{{Common: common, Call: text("security_file_ioctl")}}
