@@ -121,7 +121,7 @@ lab: build bin/tetragon-next bin/scenario.test bin/sensor.test bin/victim
 	@[ ! -d $(CORPUS) ] || cp -r $(CORPUS) $(LAB)/corpus
 
 # What can be tested of hooks only where functions can be hooked, and the features that must be found there.
-SENSOR_TESTS := TestAttach|TestManager_(life|noGap|classes$$|undo|price)
+SENSOR_TESTS := TestAttach|TestManager_(life|noGap|classes$$|undo|price|digests)
 FEATURES = $(shell awk '$$1 == "$(1)" { $$1 = $$2 = ""; print }' test/kernels.txt)
 
 .PHONY: vmtest

@@ -30,31 +30,31 @@ const module = "tetragon"
 // importOrder says which of our packages a package may import. Names are below internal/, but for api, bpf and cmd.
 // "a, b < c" lets c import a and b; what is not said is forbidden, also by way of others. Test files may import more.
 const importOrder = `
-NONE < abi, config, event, metrics, api, bpf, policy/expr;
+NONE < abi, config, event, metrics, api, bpf, policy/expr, policy/digest;
 policy/expr < policy, policy/plan;
 NONE < nearest;
 nearest < kernel, config, elf, policy/parse, policy/compile;
 
 # the policy lane, downwards
-policy, policy/expr < policy/parse;
-elf, kernel, policy, policy/expr, policy/plan < policy/compile;
+policy, policy/digest, policy/expr < policy/parse;
+elf, kernel, policy, policy/digest, policy/expr, policy/plan < policy/compile;
 policy/plan < policy/simulate;
 policy, policy/plan < policy/lint;
-bpf, policy/expr, policy/plan < sensor/gen;
+bpf, policy/digest, policy/expr, policy/plan < sensor/gen;
 NONE < policies;
 
 # the event lane, upwards
 metrics < event/read;
 abi, event, process, policy/plan < event/decode;
 event < process;
-abi, event, event/decode, metrics, policy/plan, process < event/enrich;
+abi, event, event/decode, metrics, policy/digest, policy/plan, process < event/enrich;
 event, kernel, metrics < event/mmap;
 metrics, policy < request;
 api, event < event/filter, event/encode;
 event, event/encode, event/filter, metrics < event/export;
 
 # into the kernel
-abi, bpf, elf, kernel, metrics, policy/plan, sensor/gen < sensor;
+abi, bpf, elf, kernel, metrics, policy/digest, policy/plan, sensor/gen < sensor;
 elf, kernel, policy, policy/compile, policy/parse, policy/plan, sensor < policy/registry;
 
 # composition

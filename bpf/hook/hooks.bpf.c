@@ -11,6 +11,7 @@
 #include "../stage/finish.h"
 #include "../stage/enforce.h"
 #include "../arg/plain.h"
+#include "../arg/digest.h"
 #include "../arg/find.h"
 #include "../arg/path.h"
 #include "../arg/net.h"
@@ -39,7 +40,7 @@ int library(void *ctx)
 	     arg_netdev(v, v, v);
 	s += arg_dataloc(v, v, v, v) + arg_bytes(v, v, v, v) + arg_bytes_max(v, v, v, v) + arg_words(v, v, v, v);
 	s += arg_iovec(v, v, v, v, v) + arg_iov_iter(v, v, v) + stack_put(v, v, v) + str_find(v, v, v, v);
-	s += hash_put(v, v);
+	s += hash_put(v, v) + verity_key((void *)v, v);
 	s += path_file(v, v) + path_path(v, v) + path_dentry(v, v) + path_kiocb(v, v) + path_binprm(v, v) +
 	     path_fd(v, v);
 	s += fd_file(v) + arg_path(v, v, v);

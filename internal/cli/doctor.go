@@ -76,6 +76,9 @@ var uses = map[kernel.Feature]struct{ what, hint string }{
 	kernel.Tracepoint:  {"policies on tracepoints", "mount -t tracefs nodev /sys/kernel/tracing"},
 	kernel.Modules:     {"policies on loadable modules, and on functions in them", "CONFIG_MODULES brings it"},
 	kernel.WriteUser:   {"Set: arguments of static probes are changed", "policies with Set are refused; an unlocked kernel with CONFIG_KPROBES brings it (lockdown=none)"},
+	kernel.ImaHash:     {"imaHash, and Digest and NotDigest by the bytes of files", "policies with them are refused; CONFIG_IMA brings it"},
+	kernel.LsmSleep:    {"denying by the digest of a file", "policies with that are refused; boot 6.2 or later, or a stable 6.1 of 2023 or later"},
+	kernel.Verity:      {"Digest and NotDigest by fs-verity", "policies with such digests are refused; 6.8 or later with CONFIG_FS_VERITY brings it"},
 	kernel.Cgroup2:     {"hooks on connections where the kernel has no kprobes", "mount -t cgroup2 none /sys/fs/cgroup/unified"},
 }
 

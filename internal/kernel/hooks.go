@@ -40,11 +40,13 @@ const (
 	Uprobe      Feature = "uprobe"           // breakpoints in user programs
 	UprobeMulti Feature = "uprobe.multi"     // one link for many of them
 	ImaHash     Feature = "ima"              // hashes of files, for programs among the security modules
+	LsmSleep    Feature = "lsm.sleep"        // such a program runs for every call, also while another call of it sleeps
+	Verity      Feature = "verity"           // digests of fs-verity, for programs among the security modules
 	WriteUser   Feature = "probe_write_user" // programs may write into the memory of processes
 )
 
 // AllFeatures lists them, in the order in which they are preferred.
-var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, FmodCall, BpfLSM, Uprobe, UprobeMulti, ImaHash, WriteUser}
+var AllFeatures = []Feature{Fentry, Kprobe, KprobeMulti, Tracepoint, Modules, Cgroup2, FmodRet, FmodCall, BpfLSM, Uprobe, UprobeMulti, ImaHash, LsmSleep, Verity, WriteUser}
 
 // hookFacts are what is found out when a policy asks for it, once.
 type hookFacts struct {
@@ -154,6 +156,10 @@ func (f *Facts) try(x Feature) string {
 		}
 	case ImaHash:
 		return f.tryHash()
+	case LsmSleep:
+		return f.tryLsmSleep()
+	case Verity:
+		return f.tryVerity()
 	case WriteUser:
 		// The kernel says in its log that there is a program that can: it is loaded when somebody asks, never before.
 		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -195,26 +201,6 @@ func (f *Facts) tryLSM() string {
 		return "the kernel attaches no programs among the security modules: " + cause(err)
 	}
 	_ = l.Close()
-	return ""
-}
-
-// tryHash finds out whether programs can have files hashed. The helper is there also where IMA is not, and then says so at
-// each call.
-func (f *Facts) tryHash() string {
-	if _, err := os.Stat("/sys/kernel/security/ima"); err != nil {
-		return "the kernel has no IMA (CONFIG_IMA), or securityfs is not mounted at /sys/kernel/security"
-	}
-	p, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
-		Name: "probe", Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open", License: "GPL", Flags: 1 << 4, // BPF_F_SLEEPABLE
-		Instructions: asm.Instructions{
-			asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord), asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -64), asm.Mov.Imm(asm.R3, 64),
-			asm.FnImaFileHash.Call(), asm.Mov.Imm(asm.R0, 0), asm.Return(),
-		},
-	}, ebpf.ProgramOptions{KernelTypes: f.Types})
-	if err != nil {
-		return "the kernel lets no program ask IMA for the hash of a file (5.18 and later do): " + cause(err)
-	}
-	_ = p.Close()
 	return ""
 }
 

@@ -24,9 +24,7 @@ func (f *Facts) Probes() []Probe {
 	member := func(root, path string) func() bool {
 		return func() bool { _, err := f.Follow(root, path); return err == nil }
 	}
-	kfunc := func(name string) func() bool {
-		return func() bool { var fn *btf.Func; return f.Types.TypeByName(name, &fn) == nil }
-	}
+	kfunc := func(name string) func() bool { return func() bool { return f.hasFunc(name) } }
 	var out []Probe
 	for _, p := range []struct {
 		name string

@@ -38,7 +38,8 @@ type saved struct {
 	Functions  []string           `json:"functions,omitempty"` // that can be traced; none: the kernel did not tell
 	Formats    map[string]string  `json:"formats,omitempty"`   // "subsystem/event"
 	Namespaces map[string]uint32  `json:"namespaces,omitempty"`
-	Types      []byte             `json:"types"` // BTF
+	Hash       string             `json:"hash,omitempty"` // algorithm of IMA
+	Types      []byte             `json:"types"`          // BTF
 }
 
 // savedFormat is the number of the layout. A file with another one is refused.
@@ -68,6 +69,7 @@ func (f *Facts) Record(w io.Writer, only *Subset) error {
 	for _, x := range AllFeatures {
 		s.Lacks[x] = f.Lacks(x)
 	}
+	s.Hash = f.HashAlgorithm()
 	for _, n := range namespaceNames {
 		s.Namespaces[n] = f.HostNamespace(n)
 	}
@@ -413,6 +415,9 @@ func (r *Recorded) Format(subsystem, event string) (*Format, error) {
 
 // HostNamespace is as of Facts, of the machine that was recorded.
 func (r *Recorded) HostNamespace(name string) uint32 { return r.saved.Namespaces[name] }
+
+// HashAlgorithm is as of Facts, of the machine that was recorded.
+func (r *Recorded) HashAlgorithm() string { return r.saved.Hash }
 
 // Syscall is as of Facts.
 func (r *Recorded) Syscall(abi, name string) (int, bool) { return r.types.Syscall(abi, name) }

@@ -36,6 +36,7 @@ func probes() map[string]func() error {
 		"fexit":              func() error { return attaches(ebpf.AttachTraceFExit, "security_file_open") },
 		"lsm":                func() error { return attaches(ebpf.AttachLSMMac, "file_open") },
 		"override":           func() error { return attaches(ebpf.AttachModifyReturn, "__x64_sys_sethostname") },
+		"verity":             func() error { return hasFunc("bpf_get_fsverity_digest") },
 		"ima":                func() error { return exists("/sys/kernel/security/ima") },
 		"kprobe_multi":       attachesMulti,
 		"raw_tp":             attachesRawTracepoint,
@@ -125,6 +126,11 @@ func hasProgram(name string) error {
 
 func hasTypedef(name string) error {
 	var t *btf.Typedef
+	return hasType(name, &t)
+}
+
+func hasFunc(name string) error {
+	var t *btf.Func
 	return hasType(name, &t)
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"tetragon/internal/kernel"
+	"tetragon/internal/policy/digest"
+	"tetragon/internal/sensor/gen"
 )
 
 // job is a program to be loaded.
@@ -24,7 +26,10 @@ type job struct {
 	spec *ebpf.ProgramSpec
 	own  map[string]any // constants of this program alone; it gets a .rodata of its own then
 
-	prog *ebpf.Program // the result
+	digests []gen.DigestRow // what it compares digests with; only of a program with constants of its own
+
+	prog  *ebpf.Program // the result
+	table uint64        // kernel memory of the table of digests
 }
 
 // loadChunk is how many programs one Collection gets at most before another is begun, so that all CPUs have something to do.
@@ -91,6 +96,18 @@ func (t *tables) loadChunk(jobs []*job, f *kernel.Facts, verbose bool) error {
 			if spec.Maps[m] != nil {
 				continue
 			}
+			if m == gen.DigestMap {
+				table, err := digestTable(j.digests)
+				if err != nil {
+					return fmt.Errorf("load %s: %w", j.what, err)
+				}
+				defer table.Close() // the program keeps it
+				if info, err := table.Info(); err == nil {
+					j.table, _ = info.Memlock()
+				}
+				spec.Maps[m], replace[m] = digestSpec(j.digests), table
+				continue
+			}
 			if t.lib.Maps[m] == nil {
 				return fmt.Errorf("load %s: it uses a map %s that is not there", j.what, m)
 			}
@@ -128,6 +145,33 @@ func (t *tables) loadChunk(jobs []*job, f *kernel.Facts, verbose bool) error {
 	}
 	coll.Close()
 	return nil
+}
+
+func digestSpec(rows []gen.DigestRow) *ebpf.MapSpec {
+	return &ebpf.MapSpec{
+		Name: gen.DigestMap, Type: ebpf.Hash, KeySize: digest.KeySize, ValueSize: uint32(8 * len(rows[0].Rules)), MaxEntries: uint32(len(rows)),
+	}
+}
+
+// digestTable makes the table that a program looks digests up in. Nobody changes it any more.
+func digestTable(rows []gen.DigestRow) (*ebpf.Map, error) {
+	m, err := ebpf.NewMap(digestSpec(rows))
+	if err != nil {
+		return nil, fmt.Errorf("make the table of %d digests: %w", len(rows), err)
+	}
+	for i := range rows {
+		if err = m.Put(rows[i].Key, rows[i].Rules); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = m.Freeze()
+	}
+	if err != nil {
+		_ = m.Close()
+		return nil, fmt.Errorf("fill the table of %d digests: %w", len(rows), err)
+	}
+	return m, nil
 }
 
 // loadError says which program the kernel did not take, and why: in one line, or with all that the verifier says.

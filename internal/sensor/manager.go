@@ -82,6 +82,7 @@ type program struct {
 
 	slot, base int
 	needles    []string
+	table      uint64 // kernel memory of the table of digests that it alone has
 	numbers    map[string]int
 	sets       []int
 
@@ -642,6 +643,7 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 		j := &job{what: pointOf(&p.p.Attach), spec: spec}
 		if p.p.Attach.Hash != nil {
 			j.own = map[string]any{"sleeps": true}
+			j.digests = gen.Digests(p.p)
 		}
 		jobs = append(jobs, j)
 		done[j], owner[j] = to, p
@@ -703,6 +705,9 @@ func (m *Manager) loadAll(u *undo, fresh []*program, bodies [sysDirs][]*body) er
 	}
 	for _, j := range jobs {
 		done[j](j.prog)
+		if p := owner[j]; p != nil {
+			p.table += j.table
+		}
 		u.add(func() {
 			if p := owner[j]; p == nil || p.link == nil {
 				_ = j.prog.Close()

@@ -84,6 +84,7 @@ func (m *Manager) Stats(id uint32) ([]HookStats, error) {
 			continue
 		}
 		o.Program, o.Sharing = p.p.ID, len(p.p.Groups)
+		o.Bytes += p.table
 		for _, e := range m.loaded(p) {
 			o.Bytes += programBytes(e)
 			if st, err := e.Stats(); err == nil {
@@ -162,6 +163,7 @@ func (m *Manager) KernelBytes(id uint32) uint64 {
 					mine++
 				}
 			}
+			sum += p.table * uint64(mine) / uint64(len(p.p.Groups))
 			for _, e := range m.loaded(p) {
 				sum += programBytes(e) * uint64(mine) / uint64(len(p.p.Groups))
 			}

@@ -73,6 +73,7 @@ func table() map[string]subcommand {
 		"writev":   {"FILE TEXT|size=N...", "writes several pieces with one call", writeVectors},
 		"read":     {"FILE SIZE", "reads a file once", readFile},
 		"map":      {"FILE x|r", "maps a file as code or as data", mapFile},
+		"verity":   {"FILE", "has fs-verity keep a digest with a file: DIGEST= what it has to be", keepDigest},
 
 		"make-program": {"FILE [pad=N] [stripped] [no-probe]", "writes a program with a function, greet, and a static probe, scenario:passed", makeProgram},
 

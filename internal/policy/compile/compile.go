@@ -34,6 +34,7 @@ type Facts interface {
 	Traceable(name string) bool
 	Functions(pattern *regexp.Regexp) ([]string, error)
 	HostNamespace(name string) uint32
+	HashAlgorithm() string // of IMA's hashes; empty: not known
 	Syscall(abi, name string) (int, bool)
 	Syscalls(abi string) []string
 }

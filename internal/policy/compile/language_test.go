@@ -61,6 +61,8 @@ var languageParts = []struct {
 		{"matchCapabilityChanges", `matchCapabilityChanges: [{type: Effective, operator: In, values: [CAP_SYS_ADMIN]}]`},
 		{"matchData", "matchData: [{index: 0, operator: Equal, values: [sh]}]"},
 		{"matchReturnArgs", `matchReturnArgs: [{index: 0, operator: LT, values: ["0"]}]`},
+		{"Digest", `matchArgs: [{args: [0], operator: Digest, values: ["` + sampleDigest + `"]}]`},
+		{"Digest, fsverity", `matchArgs: [{args: [0], operator: NotDigest, values: ["fsverity:` + sampleDigest + `"]}]`},
 		{"matchWorkloads", `matchWorkloads: {hostSelector: {}}`},
 	}},
 	{"Actions", "As an entry of matchActions; in the columns of returns as one of matchReturnActions.", []struct{ name, yaml string }{
@@ -434,6 +436,9 @@ the operators of expressions run on is a table of its own.
 				hook := h.yaml
 				if strings.HasSuffix(r.name, "ntrackSock") || r.name == "TrackSock" { // they need a socket
 					hook = strings.Replace(hook, "security_file_open\n    syscall: false\n    args: [{index: 0, type: file}]", "tcp_connect\n    syscall: false\n    args: [{index: 0, type: sock}]", 1)
+				}
+				if strings.HasPrefix(r.name, "Digest") { // they need a file that is open
+					hook = strings.Replace(hook, "hook: file_open", "hook: mmap_file", 1)
 				}
 				if strings.Contains(r.name, "Enforcer") {
 					hook = "  enforcers: [{calls: [security_file_open]}]\n" + hook

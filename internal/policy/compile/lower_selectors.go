@@ -390,6 +390,10 @@ func (c *compiler) lowerArg(h *hook, m *policy.ArgMatch, as []typed, what string
 			WithHint("filter on another argument, or hook the system call")
 		return
 	}
+	if isDigest(m.Operator) {
+		c.lowerDigest(h, m, as, t, what, r)
+		return
+	}
 	v := &h.plan.Values[t.value]
 	name := t.row.name
 	var f plan.Filter
@@ -491,14 +495,18 @@ func quoted(vs []policy.Text) string {
 	return strings.Join(out, " ")
 }
 
+const pathOperators = "it has Equal, NotEqual, Prefix, NotPrefix, Postfix, NotPostfix, SubString, SubStringIgnCase, FileType, NotFileType"
+
 func operatorsOf(name string, row *typeRow) string {
 	switch {
 	case row.load:
 		return "it has Equal, NotEqual, GT, LT, Mask, CapabilitiesGained"
 	case row.typ == plan.TypeInt:
 		return "it has Equal, NotEqual, GT, LT, Mask, InMap, NotInMap, InRange, NotInRange"
+	case name == "file" || name == "linux_binprm":
+		return pathOperators + ", Digest, NotDigest"
 	case slices.Contains(pathTypes, name):
-		return "it has Equal, NotEqual, Prefix, NotPrefix, Postfix, NotPostfix, SubString, SubStringIgnCase, FileType, NotFileType"
+		return pathOperators
 	case slices.Contains(textTypes, name):
 		return strings.Join(append([]string{"it has Equal, NotEqual, Prefix, NotPrefix, Postfix, NotPostfix, SubString, SubStringIgnCase"}, netOpsOf(name)...), ", ")
 	case netFields[name] != nil:

@@ -4,12 +4,9 @@ package compile
 
 import (
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"tetragon/internal/kernel"
-	"tetragon/internal/policy"
 	"tetragon/internal/policy/plan"
 )
 
@@ -68,8 +65,8 @@ func (c *compiler) byLSM(h *hook) bool {
 		c.hashAt(h, of)
 		return true
 	}
-	if at, ok := h.hashes(); ok {
-		d := c.d.Error(at, "cannot-hash", "%s gives no hashes on this kernel", name)
+	if w := h.digests(); w.any() {
+		d := c.d.Error(w.at, "cannot-hash", "%s gives no hashes on this kernel", name)
 		for _, t := range h.plan.Tried {
 			d.WithNote("%s: %s", t.Backend.Asked(), t.Why)
 		}
@@ -96,72 +93,4 @@ func (c *compiler) renameParams(h *hook, of *kernel.Func) {
 		}
 		return reached{why: fmt.Sprintf("parameter %d of the hook (%s) is not one of %s", i, of.Params[i].Name, h.call)}
 	}}
-}
-
-// hashed says where hooks have the file that they are about: a parameter, and a member of what it points to.
-var hashed = map[string]struct {
-	param  int64
-	member string
-}{
-	"bprm_check_security":   {0, "linux_binprm.file"},
-	"bprm_committed_creds":  {0, "linux_binprm.file"},
-	"bprm_committing_creds": {0, "linux_binprm.file"},
-	"bprm_creds_for_exec":   {0, "linux_binprm.file"},
-	"bprm_creds_from_file":  {param: 1},
-	"file_ioctl":            {},
-	"file_lock":             {},
-	"file_open":             {},
-	"file_post_open":        {},
-	"file_receive":          {},
-	"mmap_file":             {},
-}
-
-// hashes says whether a selector of the hook wants the hash of a file told, and where it says so.
-func (h *hook) hashes() (policy.Place, bool) {
-	for i := range h.selectors {
-		for j := range h.selectors[i].Actions {
-			if a := &h.selectors[i].Actions[j]; a.ImaHash.Value {
-				return a.ImaHash.Place, true
-			}
-		}
-	}
-	return policy.Place{}, false
-}
-
-// hashAt says where the file is whose hash a hook tells.
-func (c *compiler) hashAt(h *hook, of *kernel.Func) {
-	at, ok := h.hashes()
-	if !ok {
-		return
-	}
-	name := h.lsm.Hook.Value
-	file, ok := hashed[name]
-	if !ok || int(file.param) >= len(of.Params) {
-		c.d.Error(at, "cannot-hash", "the hook %s has no file to be hashed", name).
-			WithHint("hooks that have: %s", strings.Join(slices.Sorted(maps.Keys(hashed)), ", "))
-		return
-	}
-	if why := c.f.Lacks(kernel.ImaHash); why != "" {
-		c.d.Error(at, "cannot-hash", "%s gives no hashes on this kernel", name).WithNote("%s", why)
-		return
-	}
-	if h.enforces() {
-		c.d.Error(at, "cannot-hash", "a hook that denies or kills tells no hashes: while one file is read, calls on the same CPU pass by unseen").
-			WithHint("make two entries of lsmhooks: one that enforces, one with imaHash")
-		return
-	}
-	s := arg(file.param)
-	if file.member != "" {
-		var err error
-		if s.Steps, err = c.through([]string{file.member}); err != nil || len(s.Steps) != 1 {
-			c.d.Error(at, "cannot-hash", "%s gives no hashes on this kernel", name).WithNote("its types do not say where the file is: %v", err)
-			return
-		}
-	}
-	if name == "file_open" {
-		c.d.Warn(at, "cannot-hash", "at file_open the kernel has not opened the file yet: it has a hash only if IMA has made one before").
-			WithHint("file_post_open (6.9 and later), mmap_file, bprm_check_security")
-	}
-	h.plan.Attach.Hash = &s
-	h.plan.Caveats = append(h.plan.Caveats, "a file is read to be hashed: meanwhile calls of other tasks on the same CPU are not seen by this hook (counted as missed where the kernel's statistics are on)")
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,12 +22,14 @@ var sampleValue = map[string][]string{
 	"SubStringIgnCase": {"1"}, "SAddr": {"10.0.0.1"}, "NotSAddr": {"10.0.0.1"}, "DAddr": {"10.0.0.1"}, "NotDAddr": {"10.0.0.1"},
 	"SPort": {"1"}, "NotSPort": {"1"}, "DPort": {"1"}, "NotDPort": {"1"}, "SPortPriv": nil, "NotSportPriv": nil, "DPortPriv": nil,
 	"NotDPortPriv": nil, "Protocol": {"6"}, "Family": {"2"}, "State": {"1"}, "CapabilitiesGained": nil, "FileType": {"reg"},
-	"NotFileType": {"reg"}, "CelExpr": {"arg0 == arg1"},
+	"NotFileType": {"reg"}, "CelExpr": {"arg0 == arg1"}, "Digest": {sampleDigest}, "NotDigest": {sampleDigest},
 }
+
+const sampleDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 var operatorOrder = strings.Fields(`Equal NotEqual GT LT Mask InMap NotInMap InRange NotInRange Prefix NotPrefix Postfix NotPostfix SubString
 	SubStringIgnCase SAddr NotSAddr DAddr NotDAddr SPort NotSPort DPort NotDPort SPortPriv NotSportPriv DPortPriv NotDPortPriv Protocol Family
-	State CapabilitiesGained FileType NotFileType CelExpr`)
+	State CapabilitiesGained FileType NotFileType CelExpr Digest NotDigest`)
 
 // TestMatrix holds which operator goes with which type, on each recorded kernel: each pair is a filter, or is refused as
 // [operator-type], and an expression over a type that has none as [bad-expression]; there is no third way. The table is in
@@ -60,6 +63,12 @@ func testMatrix(t *testing.T, f *kernel.Recorded, first bool) {
 		begin, hints := b.Len(), make(map[string]bool)
 		fmt.Fprintf(&b, "%-16s", typ)
 		for _, op := range operatorOrder {
+			if strings.HasSuffix(op, "Digest") && f.Lacks(kernel.BpfLSM) != "" { // nothing has one here
+				if slices.Contains(strings.Fields(rows[typ]), op) {
+					fmt.Fprintf(&b, " %s", op)
+				}
+				continue
+			}
 			pol := matrixPolicy(typ, op)
 			p, d := compile.Compile(pol, f, compile.Options{})
 			refused := false
@@ -129,6 +138,14 @@ func matrixPolicy(typ, op string) *policy.Policy {
 		}
 		common.Args = []policy.Arg{arg, arg}
 		pol.Tracepoints = []policy.Tracepoint{{Common: common, Subsystem: text(at.subsystem), Event: text(at.event)}}
+		return pol
+	}
+	if isDigest := strings.HasSuffix(op, "Digest"); isDigest { // only hooks of the security modules have some
+		on := "mmap_file"
+		if typ == "linux_binprm" {
+			on = "bprm_check_security"
+		}
+		pol.LsmHooks = []policy.LsmHook{{Common: common, Hook: text(on)}}
 		return pol
 	}
 	pol.Kprobes = []policy.Kprobe{{Common: common, Call: text("security_file_ioctl")}}

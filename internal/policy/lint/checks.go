@@ -376,7 +376,7 @@ func wider(f, g *plan.Filter) bool {
 		})
 	case plan.FilterBits:
 		return !f.Not && g.Mask&^f.Mask == 0 || f.Not && f.Mask&^g.Mask == 0
-	case plan.FilterEqual, plan.FilterPrefix, plan.FilterSuffix, plan.FilterContains, plan.FilterContainsFold:
+	case plan.FilterEqual, plan.FilterPrefix, plan.FilterSuffix, plan.FilterContains, plan.FilterContainsFold, plan.FilterDigest:
 		if f.Not {
 			return all(g.Strings, f.Strings)
 		}

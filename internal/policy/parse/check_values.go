@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tetragon/internal/policy"
+	"tetragon/internal/policy/digest"
 )
 
 // fileTypes are the words for types of files.
@@ -44,6 +45,10 @@ func (p *parser) checkValues(m *policy.ArgMatch) {
 			_, err := netip.ParseAddr(s)
 			if _, errPrefix := netip.ParsePrefix(s); err != nil && errPrefix != nil {
 				p.error(v.Place, "bad-value", "%q is no IP address and no CIDR", clip(s)).WithHint("like 10.0.0.0/8 or 2001:db8::1")
+			}
+		case "Digest":
+			if _, err := digest.Parse(v.Value); err != nil {
+				p.error(v.Place, "bad-digest", "%v", err)
 			}
 		case "FileType":
 			p.oneOf(v.Place, v.Value, &fileTypes)

@@ -18,7 +18,7 @@ var codes = []Code{
 	{"arg-sock", "tracking a socket needs an argument that is one"},
 	{"arg-source", "source stands in args; it belongs to data"},
 	{"arg-type", "an argument of this kind of hook cannot have this type"},
-	{"bad-digest", "an entry of binaryDigests is no digest"},
+	{"bad-digest", "an entry of binaryDigests, or a value of Digest and NotDigest, is no digest"},
 	{"bad-expression", "the expression of a CelExpr is wrong, or of the wrong type"},
 	{"bad-label", "a key or value breaks the rules of Kubernetes for labels"},
 	{"bad-name", "a name breaks the rules of Kubernetes for names"},

@@ -37,12 +37,12 @@ var argOperators = enum{
 	what: "operator", code: "unknown-operator",
 	names: strings.Fields(`Equal NotEqual Prefix NotPrefix Postfix NotPostfix GT LT Mask SPort NotSPort SPortPriv NotSportPriv DPort
 		NotDPort DPortPriv NotDPortPriv SAddr NotSAddr DAddr NotDAddr Protocol Family State InMap NotInMap CapabilitiesGained InRange
-		NotInRange SubString SubStringIgnCase CelExpr FileType NotFileType`),
+		NotInRange SubString SubStringIgnCase CelExpr FileType NotFileType Digest NotDigest`),
 	other: map[string]string{
 		"greaterthan": "GT", "lessthan": "LT", "substringignorecase": "SubStringIgnCase", "eq": "Equal", "neq": "NotEqual", "ne": "NotEqual",
 	},
 	fold:  true,
-	hints: map[string]string{"in": "InMap", "notin": "NotInMap", "suffix": "Postfix", "notsuffix": "NotPostfix", "contains": "SubString"},
+	hints: map[string]string{"in": "InMap", "notin": "NotInMap", "suffix": "Postfix", "notsuffix": "NotPostfix", "contains": "SubString", "hash": "Digest", "imahash": "Digest", "nothash": "NotDigest"},
 }
 
 var inOperators = enum{what: "operator", code: "unknown-operator", names: []string{"In", "NotIn"}, fold: true, hints: map[string]string{"equal": "In", "notequal": "NotIn"}}

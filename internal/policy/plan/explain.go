@@ -95,6 +95,8 @@ const (
 	costSearch     = 1500 // looking for a string anywhere in another
 	costPost       = 1000 // record, statistics, rate limit, ring
 	costStack      = 2500 // a stack
+	costVerity     = 600  // what fs-verity keeps with a file
+	costHash       = 4000 // what IMA keeps with a file; to read the file comes on top
 )
 
 // readCost is what it costs to have a value at hand.
@@ -167,6 +169,10 @@ func (h *Hook) look(f *Filter) (key, what string, cost int) {
 			}
 		}
 		return "expression " + f.Expr.String(), "an expression", cost + costTest
+	case f.Kind == FilterDigest && f.Field == FieldVerity:
+		return "verity", "the digest that fs-verity keeps with the file", costVerity
+	case f.Kind == FilterDigest:
+		return "hash", "the hash of the file, for which all of it may have to be read; last, only if everything else fits", costHash
 	case f.Value < 0 || f.Value >= len(h.Values):
 		return "unknown", "unknown", 0
 	}
@@ -561,7 +567,7 @@ func (h *Hook) looked(v int) bool {
 	for i := range h.Rules {
 		for j := range h.Rules[i].Filters {
 			f := &h.Rules[i].Filters[j]
-			if f.Task == TaskNone && f.Kind != FilterClass && slices.Contains(f.ValuesUsed(), v) {
+			if slices.Contains(f.ValuesUsed(), v) {
 				return true
 			}
 		}

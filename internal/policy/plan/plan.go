@@ -161,8 +161,8 @@ type Attach struct {
 	// attached, again whenever another file takes the place of the old one.
 	User *Place
 
-	// BackendLSM: where the file is whose hash some rule tells: a parameter, or a member of what it points to. To make a hash
-	// is to read the file, for which the program sleeps. nil: none tells any.
+	// BackendLSM: where the file is whose hash some rule tells or compares: a parameter, or a member of what it points to. To
+	// make a hash is to read the file, for which the program sleeps. nil: none wants any.
 	Hash *Source
 
 	// Equivalents: the calls that are meant; nil for others. A call is meant if any of them fits.
@@ -412,6 +412,9 @@ const (
 	FilterGained                  // Value2 has a bit that Value has not
 	FilterExpr                    // Expr is true, of Values that are integers; false if one of them could not be read, also if Not
 	FilterClass                   // the process is in set Set by relation Of; false for unknown processes, also if Not
+	// FilterDigest: the digest of the file at Attach.Hash, by Field, is one of Strings. A file that cannot be digested has none
+	// of them: true then if Not. Where there is no file it is false, also if Not.
+	FilterDigest
 )
 
 // Field is a part of a value that a filter looks at.
@@ -429,6 +432,8 @@ const (
 	FieldSport
 	FieldDport
 	FieldFileType // S_IFMT bits of the mode
+	FieldHash     // of the bytes of the file, as IMA makes it: "sha256:hex"
+	FieldVerity   // as fs-verity keeps it: "fsverity:sha256:hex"
 )
 
 // Task is a property of the current task that a filter looks at.
@@ -548,10 +553,10 @@ type Group struct {
 	Values []int // index in Program.Values of each of Hook.Values
 }
 
-// ValuesUsed lists the values that a filter looks at: none if it looks at the task.
+// ValuesUsed lists the values that a filter looks at: none if it looks at the task, or at the file itself.
 func (f *Filter) ValuesUsed() []int {
 	switch {
-	case f.Task != TaskNone || f.Kind == FilterClass:
+	case f.Task != TaskNone || f.Kind == FilterClass || f.Kind == FilterDigest:
 		return nil
 	case f.Kind == FilterExpr:
 		return f.Expr.Uses()

@@ -308,7 +308,7 @@ func (a *Arg) String() string {
 }
 
 var (
-	fieldNames = [...]string{"", ".family", ".type", ".protocol", ".state", ".saddr", ".daddr", ".sport", ".dport", ".filetype"}
+	fieldNames = [...]string{"", ".family", ".type", ".protocol", ".state", ".saddr", ".daddr", ".sport", ".dport", ".filetype", ".hash", ".verity"}
 	taskNames  = [TaskFieldCount]string{
 		"", "pid", "nspid", "cap_effective", "cap_permitted", "cap_inheritable", "host_userns", "cap_effective_changed",
 		"cap_permitted_changed", "cap_inheritable_changed", "ns_changed", "tracked", "ns_uts", "ns_ipc", "ns_mnt", "ns_pid",
@@ -357,6 +357,8 @@ func (h *Hook) filter(f *Filter) string {
 		return not(f.Not) + f.Expr.String()
 	case FilterGained:
 		return fmt.Sprintf("v%d %shas bits that v%d has not", f.Value2, not(f.Not), f.Value)
+	case FilterDigest:
+		return fmt.Sprintf("%s %sin {%s}", what, not(f.Not), strings.Join(f.Strings, " "))
 	case FilterClass:
 		of := "unknown"
 		if int(f.Of) < len(relationNames) {

@@ -178,6 +178,14 @@ func (t *told) holds(f *plan.Filter) (Truth, string) {
 			return Unknown, why
 		}
 		task.Class = func(plan.Relation, int) (bool, bool) { return in, true }
+	case f.Kind == plan.FilterDigest:
+		switch {
+		case f.Field == plan.FieldVerity:
+			return Unknown, "no event has the digest of fs-verity"
+		case t.call.Hash == "" || f.Value < 0 || f.Value >= len(t.values):
+			return Unknown, "the event does not have the hash of the file (imaHash)"
+		}
+		t.values[f.Value].Hash = t.call.Hash
 	case f.Task != plan.TaskNone:
 		n, why := t.task(f.Task)
 		if why != "" {

@@ -40,6 +40,7 @@ type call struct {
 	Args      []argument `json:"args"`
 	Data      []argument `json:"data"`
 	Return    argument   `json:"return"`
+	Hash      string     `json:"ima_hash"`
 }
 
 type process struct {

@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"tetragon/internal/policy/plan"
 )
@@ -26,6 +27,7 @@ type Value struct {
 	Text []byte // strings, bytes and paths; of a unix address the path as the kernel has it, without the family
 	Mode uint32 // files and paths: of the inode
 	Net  Net    // sockets, packets and addresses
+	Hash string // files: as IMA makes it, "sha256:hex"; empty: it cannot be made. Of fs-verity nobody tells the digest
 }
 
 // Net is the part of a socket, packet or address that filters look at. Ports are in host byte order.
@@ -122,6 +124,8 @@ func Holds(f *plan.Filter, values []Value, task *Task) bool {
 		return false
 	}
 	switch f.Kind {
+	case plan.FilterDigest:
+		return (f.Field == plan.FieldHash && slices.Contains(f.Strings, v.Hash)) != f.Not
 	case plan.FilterRanges, plan.FilterBits:
 		n, ok := v.field(f.Field)
 		return ok && number(f, n)

@@ -54,7 +54,10 @@ type body struct {
 	words int
 	all   ruleSet
 	out   string // where a call goes that nobody wants
+	leave string // ... if it holds nothing
 
+	given string      // a call goes there that nobody wants and that holds a buffer, behind the one that was given back; empty: none was
+	hash  int16       // place on the stack of the hash of the file, behind its algorithm; 0: none
 	lazy  bool        // the live rules have not been fetched yet: whoever keeps some fetches them
 	taken bool        // a buffer is held
 	slots map[int]int // value -> slot
@@ -155,7 +158,7 @@ func (b *body) fail(format string, args ...any) {
 func (b *body) emit() {
 	c := b.c
 	exit := c.label()
-	b.out = exit
+	b.out, b.leave = exit, exit
 	keeps := b.p.KeepsArgs() && !b.o.Test && !b.o.Touch
 	c.add(asm.Mov.Reg(asm.R9, asm.R1))
 	b.noVerdict()
@@ -183,7 +186,10 @@ func (b *body) emit() {
 		if b.o.Touch && d.cost >= costClass {
 			break // they are sorted; the rest is for the program itself
 		}
-		if d.cost >= costBuffer {
+		switch {
+		case d.cost >= costHash:
+			b.giveBuffer()
+		case d.cost >= costBuffer:
 			b.takeBuffer()
 		}
 		next := c.label()
@@ -205,6 +211,11 @@ func (b *body) emit() {
 	}
 	if b.taken {
 		c.here(b.out)
+		c.add(asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), call("buf_give"))
+	}
+	if b.given != "" {
+		c.jump(exit)
+		c.here(b.given)
 		c.add(asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), call("buf_give"))
 	}
 	if keeps {
@@ -303,6 +314,16 @@ func (b *body) takeBuffer() {
 		b.bufPtr()
 		c.add(asm.Mov.Reg(asm.R1, asm.R9), asm.FnGetAttachCookie.Call(), asm.StoreMem(asm.R7, int16(b.o.Layout.which), asm.R0, asm.Word))
 	}
+}
+
+// giveBuffer gives the buffer back in the midst of a call, before the program sleeps: so many calls may sleep at a time that none
+// would be left. What has been read is read again if it is to be told.
+func (b *body) giveBuffer() {
+	if !b.taken {
+		return
+	}
+	b.c.add(asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), call("buf_give"))
+	b.given, b.out, b.taken = b.out, b.leave, false
 }
 
 // bufPtr leaves the address of the buffer in R7. R0 to R5 are lost.

@@ -24,6 +24,8 @@ const (
 	costStruct = 11
 	costString = 12
 	costPath   = 13
+	costVerity = 30 // behind searching
+	costHash   = 40 // from here on no buffer may be held: the program sleeps
 )
 
 // dim is one thing that is looked at, with all filters of all rules that look at it.
@@ -85,6 +87,8 @@ func (b *body) dims() []dim {
 					exprs[text] = len(exprs)
 				}
 				k = key{kind: f.Kind, value: -1, word: exprs[text]}
+			case f.Kind == plan.FilterDigest:
+				k = key{kind: f.Kind, value: -1, word: int(f.Field)}
 			case f.Kind == plan.FilterGained:
 				k = key{kind: f.Kind, value: f.Value, word: f.Value2}
 			default:
@@ -97,6 +101,7 @@ func (b *body) dims() []dim {
 		}
 	}
 	var ds []dim
+	var hashes []use
 	next := 0
 	for _, k := range order {
 		us := groups[k]
@@ -117,6 +122,11 @@ func (b *body) dims() []dim {
 				inExpr[v] = true
 			}
 			d.emit = func(next string) { b.expression(us[0].f.Expr, us, next) }
+		case k.kind == plan.FilterDigest && plan.Field(k.word) == plan.FieldVerity:
+			d.cost, d.emit = costVerity, func(next string) { b.verity(us, next) }
+		case k.kind == plan.FilterDigest:
+			hashes = us
+			continue
 		case k.kind == plan.FilterGained:
 			d.cost = costLoaded
 			b.keepInt(k.value, &next)
@@ -134,6 +144,9 @@ func (b *body) dims() []dim {
 			d.cost = costOf(b.p.Values[k.value].Type, us)
 			d.emit = func(next string) { b.buffered(k.value, us, next) }
 		}
+		ds = append(ds, d)
+	}
+	if d, ok := b.hashDim(hashes, &next); ok {
 		ds = append(ds, d)
 	}
 	// Integers that are kept must be known to be unknown before the first of them may be skipped.

@@ -196,7 +196,7 @@ func (b *body) gather() {
 		c.here(next)
 	}
 	b.stacks()
-	b.hash()
+	b.tellHash()
 }
 
 // stackBytes is the room for 127 frames, the kernel's default limit (sysctl kernel.perf_event_max_stack).
@@ -206,7 +206,6 @@ const stackBytes = 127 * 8
 const (
 	valKernelStack = 16
 	valUserStack   = 17
-	hashSize       = 64     // IMA_DIGEST of bpf/abi/hook.h
 	userStackFlag  = 1 << 8 // BPF_F_USER_STACK
 )
 
@@ -244,37 +243,4 @@ func (b *body) stacks() {
 		)
 		c.here(next)
 	}
-}
-
-// hash appends the hash of the file that the hook is about. The kernel wants a pointer of which it knows the type: loads go
-// through memory by themselves here.
-func (b *body) hash() {
-	var who ruleSet
-	for i := range b.p.Rules {
-		if do := &b.p.Rules[i].Do; do.Post && do.ImaHash {
-			who.add(i)
-		}
-	}
-	if who.empty() {
-		return
-	}
-	h := b.p.Attach.Hash
-	if h == nil || b.p.Attach.Backend != plan.BackendLSM {
-		b.fail("%s has no file to be hashed", b.p.Attach.Backend)
-		return
-	}
-	c := b.c
-	next := c.label()
-	b.ifNone(who, next)
-	b.bufPtr()
-	c.add(asm.LoadMem(asm.R1, asm.R9, int16(8*h.N), asm.DWord))
-	for _, s := range h.Steps {
-		c.add(asm.LoadMem(asm.R1, asm.R1, int16(s.Off), asm.DWord))
-	}
-	c.add(
-		asm.JEq.Imm(asm.R1, 0, next), // memory of no file is mapped
-		asm.Mov.Reg(asm.R2, asm.R7), asm.Add.Imm(asm.R2, b.o.Layout.path), asm.Mov.Imm(asm.R3, hashSize), asm.FnImaFileHash.Call(),
-		asm.Mov.Reg(asm.R2, asm.R0), asm.LoadMem(asm.R1, asm.R10, bufAt, asm.Word), call("hash_put"),
-	)
-	c.here(next)
 }
