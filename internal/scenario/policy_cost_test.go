@@ -32,6 +32,7 @@ const (
 	maxRejectUprobe  = 200               // in the program alone: the breakpoint costs thousands, whatever the program does
 	maxRejectPath    = 2400              // three prefixes, per open
 	maxPosted        = 7500              // kernel and agent together, per event; see decision 0014
+	maxMerged        = 2600              // in the kernel, instead of that; see decision 0019
 	maxHookBytes     = 64 << 10
 	maxLoadTen       = 3_000_000_000  // ten hooks, from tetra to its answer
 	maxLoadMany      = 15_000_000_000 // 500 hooks in one list
@@ -64,6 +65,7 @@ func TestInstructions_policies(t *testing.T) {
 
 	c.rejected()
 	c.posted()
+	c.merged()
 	c.loading()
 
 	if err := a.stop(); err != nil {
@@ -218,6 +220,27 @@ func (c *costs) posted() {
 		c.t.Errorf("%d of %d events came through", got, want)
 	}
 	c.remove("cost")
+}
+
+// merged measures calls that are counted in the kernel instead of posted: the agent has nothing to do for each.
+func (c *costs) merged() {
+	const n = 10_000
+	base := per(n, seek(wanted))
+	c.add(strings.ReplaceAll(seekPolicy("cost", 1), "77777", fmt.Sprint(wanted)) + "      matchActions: [{action: Post, aggregate: 1h}]\n")
+	c.check("an event that is counted with equal ones", per(n, seek(wanted))-base, maxMerged)
+	c.remove("cost")
+	settle(c.t, c.a)
+	q, err := parseQuery([]string{"process_kprobe", "policy_name=cost", fmt.Sprintf("aggregated.count=%d", 3*n-1)})
+	got := 0
+	if err == nil {
+		got, _, err = c.a.count(q)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if got != 1 {
+		c.t.Errorf("%d events tell of %d calls, want 1", got, 3*n-1)
+	}
 }
 
 // loading measures how long it takes until a policy is in force, and the kernel's memory for it.

@@ -398,10 +398,11 @@ func (b *body) finishCall() {
 // never lists functions of the library that no rule of this program makes anybody call, though the library has calls. Each
 // would be checked with the program: the kernel takes a third less time for one without them.
 func (b *body) never() []string {
-	limits, tracks, baselines := false, false, false
+	limits, merges, tracks, baselines := false, false, false, false
 	for i := range b.p.Rules {
 		do := &b.p.Rules[i].Do
 		limits = limits || do.RateLimit > 0
+		merges = merges || do.Aggregate > 0
 		tracks = tracks || len(do.Track) > 0
 		baselines = baselines || do.Baseline
 	}
@@ -409,7 +410,7 @@ func (b *body) never() []string {
 	for _, f := range []struct {
 		name string
 		used bool
-	}{{"limit_pass", limits}, {"sock_track", tracks}, {"baseline_set", baselines}} {
+	}{{"limit_pass", limits}, {"merge_call", merges}, {"sock_track", tracks}, {"baseline_set", baselines}} {
 		if !f.used {
 			out = append(out, f.name)
 		}
