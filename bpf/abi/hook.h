@@ -196,7 +196,7 @@ enum hook_limit {
 	NEEDLE_MAX = 256,	   /* bytes of one */
 	SYS_NUMBERS = 512,	   /* of system calls */
 	ENFORCE_NONE = 0x7fffffff, /* instead of an error: nothing is to be overridden */
-	SYS_BODIES = 256,	   /* programs for system calls, each way */
+	SYS_BODIES = 512,	   /* programs for system calls, each way */
 	VERDICTS = 8,		   /* that a thread has at a time */
 	MERGE_BYTES = MERGE_SIZE,
 	MERGE_ROWS = 8192,	  /* different calls that are being merged */

@@ -740,7 +740,7 @@ const (
 	LimitNeedleMax   = 256
 	LimitSysNumbers  = 512
 	LimitEnforceNone = 2147483647
-	LimitSysBodies   = 256
+	LimitSysBodies   = 512
 	LimitVerdicts    = 8
 	LimitMergeBytes  = 216
 	LimitMergeRows   = 8192

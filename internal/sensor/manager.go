@@ -373,6 +373,9 @@ func (m *Manager) change(id uint32, next *policyState) (err error) {
 			}
 		}
 	}
+	if err := m.oneCounter(fresh); err != nil {
+		return err
+	}
 	if err := m.loadAll(&u, fresh, bodies); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -277,6 +278,30 @@ func (h *userHook) links(n *hold, ex *link.Executable, p *ebpf.Program, places [
 		}
 		if err := h.keep(n, l); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// oneCounter sees to it that a place of a file is hooked with one counter, or without any, which is all that the kernel takes. A
+// program that only rests there goes at once. m.mu is held.
+func (m *Manager) oneCounter(fresh []*program) error {
+	for i, p := range fresh {
+		for _, other := range slices.Concat(m.idle, slices.Concat(slices.Collect(maps.Values(m.points))...), fresh[:i]) {
+			a, b := p.p.Attach.User, other.p.Attach.User
+			if a == nil || b == nil || a.Probe != "" || b.Probe != "" || a.Path != b.Path || a.Symbol != b.Symbol || a.Offset != b.Offset || a.RefCtr == b.RefCtr {
+				continue
+			}
+			if !slices.Contains(m.idle, other) {
+				return fmt.Errorf("hook %s with the counter at %#x: it is hooked already with the one at %#x (0: none), and the kernel takes one for a place; "+
+					"give both the same refCtrOffsets, or delete the other policy first", a, a.RefCtr, b.RefCtr)
+			}
+			err := drop(other.link)
+			other.link = nil
+			m.expire(other)
+			if err != nil {
+				return fmt.Errorf("hook %s: detach what was hooked there before: %w", a, err)
+			}
 		}
 	}
 	return nil

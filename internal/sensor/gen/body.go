@@ -269,6 +269,9 @@ func (b *body) alive() {
 	c.add(asm.JEq.Imm(asm.R1, 0, b.out))
 }
 
+// sysBodies is how many programs for system calls there can be, each way; the package's test compares it with bpf/abi/hook.h.
+const sysBodies = 512
+
 // exit ends the program, or goes on to the next one that wants the same system call.
 func (b *body) exit() {
 	c := b.c
@@ -283,7 +286,7 @@ func (b *body) exit() {
 		last := c.label()
 		v := b.o.Layout.bodyNext
 		c.add(
-			asm.LoadMapValue(asm.R1, 0, v.offset+uint32(2*(256*dir+b.o.Chain))).WithReference(v.section),
+			asm.LoadMapValue(asm.R1, 0, v.offset+uint32(2*(sysBodies*dir+b.o.Chain))).WithReference(v.section),
 			asm.LoadMem(asm.R3, asm.R1, 0, asm.Half),
 			asm.JEq.Imm(asm.R3, 0, last),
 			asm.Mov.Reg(asm.R1, asm.R9),

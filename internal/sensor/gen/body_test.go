@@ -28,7 +28,7 @@ func TestLimits_sameInKernelHalf(t *testing.T) {
 	}{
 		{"rules", maxRules, abi.LimitHookRules}, {"words", ruleWords, abi.LimitHookWords}, {"slot", slotSize, abi.SlotStateSize},
 		{"sets", setWords, abi.LimitSetWords}, {"kernel stack", valKernelStack, abi.ValueKernelStack}, {"user stack", valUserStack, abi.ValueUserStack},
-		{"no error", noError, abi.LimitEnforceNone},
+		{"programs for system calls", sysBodies, abi.LimitSysBodies}, {"no error", noError, abi.LimitEnforceNone},
 	} {
 		if x.here != x.abi {
 			t.Errorf("%s: %d here, %d in the kernel half", x.name, x.here, x.abi)

@@ -14,7 +14,7 @@ import (
 // Layout is where things are in the library's maps, taken from the object's own type information.
 type Layout struct {
 	slots    variable // struct slot_state slots[]
-	bodyNext variable // u16 body_next[2][256]
+	bodyNext variable // u16 body_next[2][sysBodies]
 	slotSize uint32
 
 	// offsets in struct hook_buf
