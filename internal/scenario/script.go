@@ -323,6 +323,11 @@ func checkCount(ts *testscript.TestScript, ok func(int) bool, want string, args 
 		if last != nil {
 			ts.Logf("one of them: %.3000v", last.inner)
 		}
+		if a.running() {
+			if stages, err := liveBalance(a, of(ts).dir, []string{"any"}); err == nil {
+				ts.Logf("the account: %s", balanceText(stages))
+			}
+		}
 		ts.Fatalf("found %d such events, want %s", n, want)
 	}
 	if last != nil {

@@ -66,6 +66,20 @@ spec:
       matchActions: [{action: Override, argError: -13}]
 `
 
+// guarded is a policy on a system call, which is denied later by a function that it asks.
+const guarded = `apiVersion: cilium.io/v1alpha1
+kind: TracingPolicy
+metadata: {name: guarded}
+spec:
+  kprobes:
+  - call: sys_openat
+    args: [{index: 1, type: string}]
+    selectors:
+    - matchArgs: [{index: 1, operator: Equal, values: ["%s"]}]
+      matchBinaries: [{operator: In, values: ["%s"]}]
+      matchActions: [{action: Override, argError: -13}]
+`
+
 // other is a policy on the same function that comes and goes.
 const other = `apiVersion: cilium.io/v1alpha1
 kind: TracingPolicy
@@ -90,7 +104,8 @@ type stress struct {
 	t              *testing.T
 	dir            string
 	victim, parent string // two copies of one program
-	secret, family string // two files
+	secret, family string // two files,
+	asked          string // and one more
 	rnd            *rand.Rand
 	ways           []way
 
@@ -173,7 +188,7 @@ func newStress(t *testing.T, seed uint64) *stress {
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
 	s := &stress{
-		t: t, dir: dir, victim: in("victim"), parent: in("parent"), secret: in("secret"), family: in("family"),
+		t: t, dir: dir, victim: in("victim"), parent: in("parent"), secret: in("secret"), family: in("family"), asked: in("asked"),
 		rnd: rand.New(rand.NewPCG(seed, 0)), did: make(map[string]int),
 	}
 	s.ways = []way{{"SIGKILL, by binary", s.survives}}
@@ -186,9 +201,12 @@ func newStress(t *testing.T, seed uint64) *stress {
 	if probes()["fentry"]() == nil {
 		s.ways = append(s.ways,
 			way{"Override, by path and binary", func() (int64, int64) { return s.opens(s.victim, "opens", s.secret) }},
-			way{"Override, by path and parent", func() (int64, int64) { return s.opens(s.parent, "run", s.victim, "opens", s.family) }})
+			way{"Override, by path and parent", func() (int64, int64) { return s.opens(s.parent, "run", s.victim, "opens", s.family) }},
+			way{"Override of a system call, by a function", func() (int64, int64) { return s.opens(s.victim, "opens", s.asked) }})
 		s.write("secret", "x")
 		s.write("family", "x")
+		s.write("asked", "x")
+		s.write(filepath.Join("policies", "guarded.yaml"), fmt.Sprintf(guarded, s.asked, s.victim))
 		s.write(filepath.Join("policies", "refused.yaml"), fmt.Sprintf(refused, s.secret, s.victim, s.family, s.parent))
 	}
 	s.tries, s.went = make([]atomic.Int64, len(s.ways)), make([]atomic.Int64, len(s.ways))
