@@ -40,7 +40,7 @@ type machine struct {
 }
 
 // Boots before the lab gives up. Emulated kernels now and then die while they patch their own text; a machine that dies
-// before the command starts says nothing about the command.
+// before the command starts says nothing about the command, nor does one of several CPUs that dies once while it runs.
 const bootAttempts = 4
 
 // A boot takes four to ten seconds on two cores; a machine that has not reached the command by then never will.
