@@ -60,7 +60,7 @@ func plannedSizes(cfg *config.Config, cpus int) sizes {
 	if !cfg.IsSet("process-cache-size") {
 		s.dead = share(deadShare*deadBytes, leastDead, cfg.ProcessCacheSize)
 	}
-	s.fileQueue = share(queueShare, leastQueue, 8<<20)
+	s.fileQueue = share(queueShare, leastQueue, export.DefaultFileBytes)
 	s.outQueue = share(queueShare, leastQueue, 4<<20)
 	s.streams = share(streamShare, leastQueue, export.DefaultStreamBytes)
 	return s

@@ -29,7 +29,7 @@ func TestPlannedSizes(t *testing.T) {
 		want sizes
 	}{
 		{"no budget", nil, sizes{ring: sensor.DefaultRingBytes, dead: 65536}},
-		{"much", []string{"--memory-budget=4G"}, sizes{4 << 20, 65536, 8 << 20, 4 << 20, 64 << 20, 0}},
+		{"much", []string{"--memory-budget=4G"}, sizes{4 << 20, 65536, 16 << 20, 4 << 20, 64 << 20, 0}},
 		{"some", []string{"--memory-budget=64M"}, sizes{4 << 20, 8192, 4 << 20, 4 << 20, 8 << 20, 0}},
 		{"little", []string{"--memory-budget=40M"}, sizes{2 << 20, 5120, 40 << 16, 40 << 16, 5 << 20, 0}},
 		{"given sizes", []string{"--memory-budget=64M", "--rb-size-total=8M", "--process-cache-size=100", "--event-queue-size=10000"},

@@ -30,7 +30,7 @@ type FileOptions struct {
 	RateLimit        int         // events a minute; negative: no limit; 0: no export at all, which New refuses
 	Filter           Matcher     // nil: everything
 	Fields           Pruner      // nil: events are whole
-	QueueBytes       int         // 0: 8 MiB
+	QueueBytes       int         // 0: DefaultFileBytes
 }
 
 // ErrDisabled is what AddFile says to a rate limit of 0, which means no export.
@@ -98,13 +98,17 @@ func (p FileParams) check() error {
 	return nil
 }
 
+// DefaultFileBytes may wait for a file: 20,000 events, for as long as a disk may take its time with a flood of them. Nothing is
+// taken before it is needed.
+const DefaultFileBytes = 16 << 20
+
 // AddFile opens the export file and adds it as a sink.
 func (s *Set) AddFile(o FileOptions) (*File, error) {
 	if o.RateLimit == 0 {
 		return nil, ErrDisabled
 	}
 	if o.QueueBytes <= 0 {
-		o.QueueBytes = 8 << 20
+		o.QueueBytes = DefaultFileBytes
 	}
 	if o.Perm == 0 {
 		o.Perm = 0o600
