@@ -286,10 +286,18 @@ func (h *userHook) links(n *hold, ex *link.Executable, p *ebpf.Program, places [
 // oneCounter sees to it that a place of a file is hooked with one counter, or without any, which is all that the kernel takes. A
 // program that only rests there goes at once. m.mu is held.
 func (m *Manager) oneCounter(fresh []*program) error {
-	for i, p := range fresh {
-		for _, other := range slices.Concat(m.idle, slices.Concat(slices.Collect(maps.Values(m.points))...), fresh[:i]) {
+	ofUsers := func(ps []*program) []*program {
+		return slices.DeleteFunc(ps, func(p *program) bool { return p.p.Attach.User == nil })
+	}
+	ours := ofUsers(slices.Clone(fresh))
+	if len(ours) == 0 {
+		return nil
+	}
+	there := ofUsers(slices.Concat(append(slices.Collect(maps.Values(m.points)), m.idle)...))
+	for i, p := range ours {
+		for _, other := range slices.Concat(there, ours[:i]) {
 			a, b := p.p.Attach.User, other.p.Attach.User
-			if a == nil || b == nil || a.Probe != "" || b.Probe != "" || a.Path != b.Path || a.Symbol != b.Symbol || a.Offset != b.Offset || a.RefCtr == b.RefCtr {
+			if a.Probe != "" || b.Probe != "" || a.Path != b.Path || a.Symbol != b.Symbol || a.Offset != b.Offset || a.RefCtr == b.RefCtr {
 				continue
 			}
 			if !slices.Contains(m.idle, other) {
@@ -299,6 +307,7 @@ func (m *Manager) oneCounter(fresh []*program) error {
 			err := drop(other.link)
 			other.link = nil
 			m.expire(other)
+			there = slices.DeleteFunc(there, func(x *program) bool { return x == other })
 			if err != nil {
 				return fmt.Errorf("hook %s: detach what was hooked there before: %w", a, err)
 			}

@@ -74,13 +74,18 @@ func autoParam(proto *kernel.Func, i int) string {
 			return types[j].name
 		}
 	}
-	switch {
-	case !p.Int:
+	if !p.Int {
 		return "auto"
-	case p.Signed:
-		return fmt.Sprintf("int%d", p.Bits)
 	}
-	return fmt.Sprintf("uint%d", p.Bits)
+	return numberType(p.Bits, p.Signed)
+}
+
+// numberType is the type of a number of so many bits.
+func numberType(bits int, signed bool) string {
+	if signed {
+		return fmt.Sprintf("int%d", bits)
+	}
+	return fmt.Sprintf("uint%d", bits)
 }
 
 func rowOf(name string) *typeRow {

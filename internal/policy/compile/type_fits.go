@@ -16,7 +16,7 @@ import (
 // selector never holds, or kernel memory is shown as something that it is not.
 
 // octets are the numbers that strings are made of.
-var octets = []string{"char", "unsigned char", "signed char", "u8", "__u8", "s8", "__s8", "uint8_t", "int8_t", "unsigned_char"}
+var octets = []string{"char", "unsigned char", "signed char", "u8", "__u8", "s8", "__s8", "uint8_t", "int8_t"}
 
 // memberFits says whether what a way of members leads to can be read as this type.
 func (r *typeRow) memberFits(m *kernel.Member) bool {
@@ -64,11 +64,8 @@ func structName(c string) string {
 
 // memberType is the type by which a member can be read; empty: none follows from what it is.
 func memberType(m *kernel.Member) string {
-	switch {
-	case m.Int && m.Signed:
-		return map[int]string{8: "int8", 16: "int16", 32: "int32", 64: "int64"}[wholeBits(m.Bits)]
-	case m.Int && objects[m.Name] == "":
-		return map[int]string{8: "uint8", 16: "uint16", 32: "uint32", 64: "uint64"}[wholeBits(m.Bits)]
+	if m.Int && (m.Signed || objects[m.Name] == "") {
+		return numberType(wholeBits(m.Bits), m.Signed)
 	}
 	if name := objects[m.Name]; name != "" && rowOf(name).memberFits(m) {
 		return name
